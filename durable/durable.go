@@ -1,0 +1,134 @@
+// Package durable replaces files so that a crash leaves the old content or the
+// new, never a mixture and never nothing.
+//
+// The new content is written to a temporary file in the same folder, synced,
+// and renamed over the old name; then the folder is synced, because the rename
+// is a change of the folder (fsync(2), rename(2)). A crash in the middle can
+// leave the temporary file behind: its name is known to [IsTemp], and [Sweep]
+// removes it. A program sweeps its folders when it starts, before it writes.
+package durable
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// tempMark stands in the name of every temporary file: .NAME.new-RANDOM
+const tempMark = ".new-"
+
+// IsTemp reports whether a file of this name (without its folder) is a
+// temporary one of this package.
+func IsTemp(name string) bool {
+	return strings.HasPrefix(name, ".") && strings.Contains(name, tempMark)
+}
+
+// WriteFile replaces path by data, with exactly the permissions mode. When it
+// returns nil the new content has reached the disk; after an error path is as
+// it was, unless only the last sync failed: then it may be either.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	f, err := write(path, data, mode)
+	if err != nil {
+		return err
+	}
+	// Synced before the rename: otherwise the disk could learn of the name
+	// before it has the content.
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return errors.Join(fmt.Errorf("durable: %w", err), os.Remove(f.Name()))
+	}
+	if err := publish(f.Name(), path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// Replace is WriteFile in two halves. When it returns, every process sees the
+// new content; when the function it returns has returned nil, a crash of the
+// machine can't take it back. Between the two such a crash leaves the old or
+// the new content, or on some file systems an incomplete one; a crash of the
+// process alone leaves the new.
+//
+// flush can be called on another goroutine. It must be called, as it also
+// closes the file; calling it again gives the same answer.
+func Replace(path string, data []byte, mode fs.FileMode) (flush func() error, err error) {
+	f, err := write(path, data, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := publish(f.Name(), path); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return sync.OnceValue(func() error {
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("durable: %w", err)
+		}
+		return SyncDir(filepath.Dir(path))
+	}), nil
+}
+
+// write puts data into a new temporary file beside path. Nothing is left of it
+// after an error.
+func write(path string, data []byte, mode fs.FileMode) (*os.File, error) {
+	dir, base := filepath.Split(path)
+	f, err := os.OpenFile(dir+"."+base+tempMark+rand.Text(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("durable: %w", err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(mode) // the umask has no say
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("durable: %w", err), f.Close(), os.Remove(f.Name()))
+	}
+	return f, nil
+}
+
+// publish renames the temporary file to its real name, or removes it.
+func publish(temp, path string) error {
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(fmt.Errorf("durable: %w", err), os.Remove(temp))
+	}
+	return nil
+}
+
+// SyncDir makes the names in a folder durable: what was created, renamed or
+// removed there before the call.
+func SyncDir(dir string) error { return syncOpened(dir, unix.Fsync) }
+
+// SyncFS makes everything durable that was written to the file system that
+// holds dir (syncfs(2)): one call for a tree of any number of files. It waits
+// for other programs' writes too.
+func SyncFS(dir string) error { return syncOpened(dir, unix.Syncfs) }
+
+func syncOpened(dir string, sync func(fd int) error) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("durable: sync: %w", err)
+	}
+	if err := errors.Join(sync(int(f.Fd())), f.Close()); err != nil {
+		return fmt.Errorf("durable: sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Sweep removes the temporary files that a crash left in dir.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("durable: sweep: %w", err)
+	}
+	for _, e := range entries {
+		if IsTemp(e.Name()) && e.Type().IsRegular() {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
