@@ -1,0 +1,533 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"docker2013/durable"
+	"docker2013/trace"
+)
+
+// Container is one container: its record and, while it runs, its process.
+// All methods can be called by several goroutines.
+type Container struct {
+	store   *Store
+	union   Union
+	runtime Runtime
+	log     *slog.Logger
+
+	// What never changes, to be read without the lock.
+	id, dir, engine string
+	config          Config
+	created         time.Time
+	userData        map[string]string
+
+	stdout, stderr *logFile
+	mounts         mounts
+
+	mu      sync.Mutex
+	record  Record
+	run     *run // the current run, nil: none
+	removed bool
+
+	unflushed []func() error // what Create has left to the first Start
+}
+
+// run is one life of a container's process, from Start until it is cleaned up.
+type run struct {
+	started chan struct{} // closed when process and io are set, or done is closed
+	done    chan struct{} // closed when everything of the run is gone
+	process Process
+	io      *stdio
+	code    int   // valid after done
+	err     error // why code isn't the program's own, valid after done
+}
+
+// Id is the container's name, 8 hex digits, and its default hostname.
+func (c *Container) Id() string { return c.id }
+
+// Dir is the container's folder.
+func (c *Container) Dir() string { return c.dir }
+
+// Record is a copy of what is known of the container now.
+func (c *Container) Record() Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.record
+}
+
+// UserData is a value the daemon keeps with the container: "image", "comment".
+func (c *Container) UserData(key string) string { return c.userData[key] }
+
+// ctx adds the container to what a trace says of its steps.
+func (c *Container) ctx(ctx context.Context) context.Context {
+	return trace.WithContainer(ctx, c.id, c.engine)
+}
+
+// change applies f to the record and saves it, all under the lock. The file is
+// replaced before change returns; sync makes it durable, which the caller can
+// let run beside other work but must not forget.
+func (c *Container) change(f func(*Record)) (sync func() error, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return nil, ErrRemoved
+	}
+	next := c.record
+	f(&next)
+	if sync, err = saveJSON(filepath.Join(next.Root, "config.json"), next); err != nil {
+		return nil, fmt.Errorf("save container %s: %w", next.Id, err)
+	}
+	c.record = next
+	return sync, nil
+}
+
+func saveJSON(path string, v any) (sync func() error, err error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return durable.Replace(path, data, 0o600)
+}
+
+// Start mounts the container's file system and starts its process. When it
+// returns nil the process has become the program; a *StartError says why it
+// couldn't. The run goes on when ctx ends: ctx only carries the trace.
+func (c *Container) Start(ctx context.Context) error {
+	_, err := c.begin(ctx, Window{})
+	return err
+}
+
+// Run starts the container, streams until it ends, and returns its exit code.
+func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
+	r, err := c.begin(ctx, a.Size)
+	if err != nil {
+		return exitCode(err), err
+	}
+	if err := c.stream(ctx, r, a, r.io.outFrom, r.io.errFrom); err != nil {
+		return ExitUnknown, err
+	}
+	return r.code, r.err
+}
+
+// begin begins a run, in a terminal of the given size if it has one.
+func (c *Container) begin(ctx context.Context, size Window) (*run, error) {
+	ctx = context.WithoutCancel(c.ctx(ctx))
+	r := &run{started: make(chan struct{}), done: make(chan struct{})}
+	c.mu.Lock()
+	switch {
+	case c.removed:
+		c.mu.Unlock()
+		return nil, ErrRemoved
+	case c.run != nil:
+		c.mu.Unlock()
+		return nil, fmt.Errorf("start container %s: %w", c.id, ErrRunning)
+	}
+	c.run = r
+	record := c.record
+	c.mu.Unlock()
+
+	flushed := make(chan error, 1)
+	go func() { flushed <- c.flushNew() }() // the disk works while LXC does
+	sync, err := c.start(ctx, r, &record, size)
+	if err == nil {
+		close(r.started)
+		go c.monitor(ctx, r)
+		err = errors.Join(sync(), <-flushed)
+		return r, err
+	}
+	c.failed(r, err)
+	return nil, errors.Join(err, <-flushed)
+}
+
+// flushNew makes the creation of a container durable, the first time.
+func (c *Container) flushNew() error {
+	c.mu.Lock()
+	flush := c.unflushed
+	c.unflushed = nil
+	c.mu.Unlock()
+	var errs []error
+	for _, f := range flush {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// start is the straight line of a run up to the running process. Each step that
+// made something takes it back if a later one fails.
+func (c *Container) start(ctx context.Context, r *run, record *Record, size Window) (sync func() error, err error) {
+	if err := c.runtime.Configure(ctx, record); err != nil {
+		return nil, fmt.Errorf("configure container %s: %w", record.Id, err)
+	}
+	if err := c.mounts.acquire(ctx, c); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.mounts.release(ctx, c))
+		}
+	}()
+	streams, child, release, err := c.openStdio(size)
+	if err != nil {
+		return nil, fmt.Errorf("start container %s: %w", record.Id, err)
+	}
+	process, err := c.runtime.Start(ctx, record, child)
+	release()
+	if err != nil {
+		streams.finish(c)
+		return nil, err
+	}
+	r.process, r.io = process, streams
+	return c.change(func(rec *Record) {
+		rec.State = State{Running: true, Pid: process.Pid(), StartedAt: time.Now()}
+	})
+}
+
+// failed ends a run that never was: the record says why.
+func (c *Container) failed(r *run, cause error) {
+	sync, err := c.end(r, func(s *State) {
+		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now()}
+	})
+	close(r.started)
+	close(r.done)
+	if err == nil {
+		err = sync()
+	}
+	if err != nil {
+		c.log.Error("save why a container didn't start", "container", c.id, "err", err)
+	}
+}
+
+// monitor waits for the end of a run and takes away what it used. It is the only
+// place where a container stops being a running one.
+func (c *Container) monitor(ctx context.Context, r *run) {
+	wait := trace.Step(ctx, "container.wait", "pid", r.process.Pid())
+	exit := r.process.Wait()
+	r.io.finish(c)
+	wait.Set("exit", exit.Code)
+	wait.End(exit.Err)
+
+	if err := c.mounts.release(ctx, c); err != nil {
+		c.log.Error("unmount after a container's end", "container", c.id, "err", err)
+	}
+	cleanup := trace.Step(ctx, "container.cleanup", "dir", c.dir, "rw", filepath.Join(c.dir, "rw"))
+	sync, err := c.end(r, func(s *State) {
+		s.Running, s.Paused, s.Pid = false, false, 0
+		s.ExitCode, s.FinishedAt = exit.Code, time.Now()
+		s.Error = ""
+		if exit.Err != nil {
+			s.Error = exit.Err.Error()
+		}
+	})
+	if err == nil && c.config.AutoRemove {
+		err = errors.Join(sync(), c.store.Remove(ctx, c))
+		sync = func() error { return nil }
+	}
+	cleanup.End(err)
+	r.err = exit.Err
+	// The record tells the truth already; whoever waits need not wait for the
+	// disk as well.
+	close(r.done)
+	if sync != nil {
+		if serr := sync(); !errors.Is(serr, os.ErrNotExist) { // else it has been removed meanwhile
+			err = errors.Join(err, serr)
+		}
+	}
+	if err != nil && !errors.Is(err, ErrRemoved) {
+		c.log.Error("clean up after a container's end", "container", c.id, "err", err)
+	}
+}
+
+// end saves the final state of a run and lets go of it.
+func (c *Container) end(r *run, f func(*State)) (sync func() error, err error) {
+	sync, err = c.change(func(rec *Record) { f(&rec.State) })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		f(&c.record.State) // what is true is true, saved or not
+	}
+	r.code = c.record.State.ExitCode
+	c.run = nil
+	return sync, err
+}
+
+// current is the run that is under way, when it has started; ErrNotRunning if
+// there is none.
+func (c *Container) current() (*run, error) {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r == nil {
+		return nil, fmt.Errorf("container %s: %w", c.id, ErrNotRunning)
+	}
+	<-r.started
+	if r.process == nil {
+		return nil, fmt.Errorf("container %s: %w", c.id, ErrNotRunning)
+	}
+	return r, nil
+}
+
+// Wait blocks until the container doesn't run, and everything of its run is
+// gone, or ctx ends. It returns the exit code of that run, or of the last one.
+func (c *Container) Wait(ctx context.Context) (int, error) {
+	c.mu.Lock()
+	r, code := c.run, c.record.State.ExitCode
+	c.mu.Unlock()
+	if r == nil {
+		return code, nil
+	}
+	select {
+	case <-r.done:
+		return r.code, nil
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// Signal sends a signal to the container's first process. SIGKILL also ends a
+// paused container.
+func (c *Container) Signal(sig syscall.Signal) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	if err := r.process.Signal(sig); err != nil {
+		return fmt.Errorf("signal container %s: %w", c.id, err)
+	}
+	if sig == syscall.SIGKILL {
+		// A frozen process dies only when it is let go. v1's freezer does so;
+		// v2 kills frozen ones anyway.
+		_ = r.process.Thaw()
+	}
+	return nil
+}
+
+// Stop asks the container to end with SIGTERM and, when it hasn't within the
+// grace period, kills it. It returns when the run is gone; a container that
+// doesn't run is none of its business.
+func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
+	err := c.Signal(syscall.SIGTERM)
+	if errors.Is(err, ErrNotRunning) {
+		_, err = c.Wait(ctx) // it may be ending just now
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if c.Record().State.Paused { // it can't see the signal until it goes on
+		if err := c.Unpause(); err != nil && !errors.Is(err, ErrNotPaused) && !errors.Is(err, ErrNotRunning) {
+			return err
+		}
+	}
+	patient, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if _, err := c.Wait(patient); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := c.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
+		return err
+	}
+	_, err = c.Wait(ctx)
+	return err
+}
+
+// Pause stops all the container's processes where they are; Unpause lets them
+// go on.
+func (c *Container) Pause() error {
+	return c.setPaused(true, ErrPaused, func(p Process) error { return p.Freeze() })
+}
+
+// Unpause undoes Pause.
+func (c *Container) Unpause() error {
+	return c.setPaused(false, ErrNotPaused, func(p Process) error { return p.Thaw() })
+}
+
+func (c *Container) setPaused(to bool, already error, do func(Process) error) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	if c.Record().State.Paused == to {
+		return fmt.Errorf("container %s: %w", c.id, already)
+	}
+	if err := do(r.process); err != nil {
+		return fmt.Errorf("container %s: %w", c.id, err)
+	}
+	sync, err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running })
+	if err != nil {
+		return err
+	}
+	return sync()
+}
+
+// Exec runs a further program in the container and returns how it ended.
+func (c *Container) Exec(ctx context.Context, e Exec) (Exit, error) {
+	r, err := c.current()
+	if err != nil {
+		return Exit{}, err
+	}
+	if c.Record().State.Paused {
+		return Exit{}, fmt.Errorf("container %s: %w", c.id, ErrPaused)
+	}
+	return r.process.Exec(c.ctx(ctx), e)
+}
+
+// Stats reads what the running container has used.
+func (c *Container) Stats() (Stats, error) {
+	r, err := c.current()
+	if err != nil {
+		return Stats{}, err
+	}
+	return r.process.Stats()
+}
+
+// Pids lists the running container's processes in the host's PID namespace.
+func (c *Container) Pids() ([]int, error) {
+	r, err := c.current()
+	if err != nil {
+		return nil, err
+	}
+	return r.process.Pids()
+}
+
+// Resize tells the container's terminal, if it has one, its size in character cells.
+func (c *Container) Resize(rows, cols uint16) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	return r.io.resize(rows, cols)
+}
+
+// Window is a terminal's size in character cells.
+type Window struct{ Rows, Cols uint16 }
+
+// Attach is what a client takes of a container's streams.
+type Attach struct {
+	Stdin          io.Reader // nil: the client sends nothing
+	CloseStdin     bool      // the end of Stdin is the end of the container's input
+	Stdout, Stderr io.Writer // nil: not wanted
+	Size           Window    // of the client's terminal, for Run; zero: not known
+}
+
+// Attach streams from now on, until the run ends or ctx does.
+func (c *Container) Attach(ctx context.Context, a Attach) error {
+	r, err := c.current()
+	if err != nil {
+		return err
+	}
+	return c.stream(ctx, r, a, c.stdout.length(), c.stderr.length())
+}
+
+// stream copies in both directions, with the output from the given places in
+// the logs on, and returns when everything of the run is gone. An input that
+// the container doesn't take is left unread.
+func (c *Container) stream(ctx context.Context, r *run, a Attach, outFrom, errFrom int64) error {
+	if w := r.io.input(); a.Stdin != nil && w != nil {
+		go func() {
+			_, _ = io.Copy(w, a.Stdin) // ends with the client or with the container
+			if a.CloseStdin {
+				r.io.closeStdin()
+			}
+		}()
+	}
+	errs := make(chan error, 2)
+	out := func(l *logFile, w io.Writer, from int64) {
+		if w == nil {
+			errs <- nil
+			return
+		}
+		errs <- l.copyTo(ctx, w, from, true)
+	}
+	go out(c.stdout, a.Stdout, outFrom)
+	go out(c.stderr, a.Stderr, errFrom)
+	if err := errors.Join(<-errs, <-errs); err != nil {
+		return err
+	}
+	select {
+	case <-r.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Logs writes what the container has written so far: all of stdout, then all of
+// stderr, as in 2013. With follow it goes on until the run ends, both side by
+// side.
+func (c *Container) Logs(ctx context.Context, stdout, stderr io.Writer, follow bool) error {
+	if !follow {
+		if err := c.stdout.copyTo(ctx, stdout, 0, false); err != nil {
+			return err
+		}
+		return c.stderr.copyTo(ctx, stderr, 0, false)
+	}
+	errs := make(chan error, 2)
+	go func() { errs <- c.stdout.copyTo(ctx, stdout, 0, true) }()
+	go func() { errs <- c.stderr.copyTo(ctx, stderr, 0, true) }()
+	return errors.Join(<-errs, <-errs)
+}
+
+// remove deletes the container's folder. Nothing of it may run or be mounted.
+func (c *Container) remove() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return ErrRemoved
+	}
+	if c.run != nil {
+		return fmt.Errorf("remove container %s: %w", c.id, ErrRunning)
+	}
+	// Deleting a folder with a mount in it would delete through the mount.
+	if mounted, err := c.union.Mounted(&c.record.Filesystem); err != nil {
+		return fmt.Errorf("remove container %s: %w", c.id, err)
+	} else if mounted {
+		return fmt.Errorf("remove container %s: %w", c.id, ErrMounted)
+	}
+	// A rename first: a crash half way leaves a folder that the next start
+	// knows to be rubbish, never a container with half its files.
+	rubbish := filepath.Join(c.store.root, tmpPrefix+c.id)
+	if err := os.Rename(c.dir, rubbish); err != nil {
+		return fmt.Errorf("remove container %s: %w", c.id, err)
+	}
+	c.removed = true
+	if err := os.RemoveAll(rubbish); err != nil {
+		return fmt.Errorf("remove container %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// Layer is what the container has changed, as the tar of a layer. A running
+// container is paused until it is read or closed, so that the layer is the
+// state of one moment.
+func (c *Container) Layer(ctx context.Context) (io.ReadCloser, error) {
+	err := c.Pause()
+	paused := err == nil
+	if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, ErrPaused) {
+		return nil, fmt.Errorf("pause for commit: %w", err)
+	}
+	fsys := c.Record().Filesystem
+	r, w := io.Pipe()
+	go func() {
+		err := c.union.WriteLayer(ctx, &fsys, w)
+		if paused {
+			if uerr := c.Unpause(); uerr != nil && !errors.Is(uerr, ErrNotRunning) {
+				err = errors.Join(err, uerr)
+			}
+		}
+		w.CloseWithError(err)
+	}()
+	return r, nil
+}

@@ -1,0 +1,14 @@
+package container
+
+import "errors"
+
+// What a caller can act on. The daemon makes the texts of 2013 from them.
+var (
+	ErrMounted    = errors.New("file system already mounted")
+	ErrNotMounted = errors.New("file system not mounted")
+	ErrRunning    = errors.New("container is running")
+	ErrNotRunning = errors.New("container is not running")
+	ErrPaused     = errors.New("container is paused")
+	ErrNotPaused  = errors.New("container is not paused")
+	ErrRemoved    = errors.New("container has been removed")
+)

@@ -1,0 +1,102 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Readers that come before, while and after something is written all see the
+// same bytes, and end when the writer does.
+func TestLogReaders(t *testing.T) {
+	l := newLogFile(filepath.Join(t.TempDir(), "stdout"))
+	l.open()
+	r, w := io.Pipe()
+	written := make(chan error, 1)
+	go func() { written <- l.copyFrom(r) }()
+
+	var wg sync.WaitGroup
+	outs := make([]bytes.Buffer, 20)
+	follow := func(out *bytes.Buffer) {
+		wg.Go(func() {
+			if err := l.copyTo(context.Background(), out, 0, true); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var want bytes.Buffer
+	for i := range outs {
+		follow(&outs[i])
+		line := fmt.Sprintf("line %d\n", i)
+		want.WriteString(line)
+		if _, err := io.WriteString(w, line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	var late bytes.Buffer
+	if err := l.copyTo(context.Background(), &late, 0, true); err != nil {
+		t.Fatal(err)
+	}
+	for i, out := range append(outs, late) {
+		if out.String() != want.String() {
+			t.Errorf("reader %d saw %q", i, out.String())
+		}
+	}
+}
+
+func TestLogGoesOnAfterARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "stdout")
+	for _, text := range []string{"one\n", "two\n"} {
+		l := newLogFile(path) // as a new daemon makes it
+		from := l.open()
+		if err := l.copyFrom(bytes.NewBufferString(text)); err != nil {
+			t.Fatal(err)
+		}
+		var run bytes.Buffer
+		if err := l.copyTo(context.Background(), &run, from, true); err != nil || run.String() != text {
+			t.Errorf("this run wrote %q, %v; want %q", run.String(), err, text)
+		}
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "one\ntwo\n" {
+		t.Errorf("the file has %q, %v", data, err)
+	}
+}
+
+func TestLogReaderThatGivesUp(t *testing.T) {
+	l := newLogFile(filepath.Join(t.TempDir(), "stdout"))
+	l.open()
+	defer l.end()
+	gone := errors.New("the client has gone")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	time.AfterFunc(10*time.Millisecond, func() { cancel(gone) })
+	if err := l.copyTo(ctx, io.Discard, 0, true); !errors.Is(err, gone) {
+		t.Errorf("%v, want %v", err, gone)
+	}
+}
+
+// A container whose log can't be written isn't held up.
+func TestLogThatCannotBeWritten(t *testing.T) {
+	l := newLogFile(filepath.Join(t.TempDir(), "no such folder", "stdout"))
+	l.open()
+	r := bytes.NewReader(make([]byte, 1<<20))
+	if err := l.copyFrom(r); err == nil {
+		t.Error("no error")
+	}
+	if r.Len() != 0 {
+		t.Errorf("%d bytes were not taken", r.Len())
+	}
+}

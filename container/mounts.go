@@ -1,0 +1,162 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	securejoin "github.com/cyphar/filepath-securejoin/pathrs-lite"
+	"golang.org/x/sys/unix"
+)
+
+// mounts counts who needs the container's file system mounted: a run, a command
+// that reads a file, the user who typed `mount`. The last one out unmounts.
+type mounts struct {
+	mu     sync.Mutex
+	users  int
+	byHand bool
+}
+
+// acquire mounts the file system unless it is, and counts one user more.
+func (m *mounts) acquire(ctx context.Context, c *Container) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.users == 0 && !m.byHand {
+		if err := c.mount(ctx); err != nil {
+			return err
+		}
+	}
+	m.users++
+	return nil
+}
+
+// release counts one user less and unmounts after the last.
+func (m *mounts) release(ctx context.Context, c *Container) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.users--
+	if m.users == 0 && !m.byHand {
+		return c.unmount(ctx)
+	}
+	return nil
+}
+
+func (c *Container) mount(ctx context.Context) error {
+	fsys := c.Record().Filesystem
+	was := fsys.Union
+	if err := c.union.Mount(ctx, &fsys); err != nil {
+		return fmt.Errorf("mount container %s: %w", c.id, err)
+	}
+	if fsys.Union == was {
+		return nil
+	}
+	sync, err := c.change(func(r *Record) { r.Filesystem.Union = fsys.Union })
+	if err == nil {
+		err = sync()
+	}
+	if err != nil {
+		return errors.Join(err, c.union.Unmount(ctx, &fsys))
+	}
+	return nil
+}
+
+func (c *Container) unmount(ctx context.Context) error {
+	fsys := c.Record().Filesystem
+	if err := c.union.Unmount(ctx, &fsys); err != nil {
+		return fmt.Errorf("unmount container %s: %w", c.id, err)
+	}
+	return nil
+}
+
+// Mount mounts the file system by hand, to be looked at from the host. It stays
+// mounted until Unmount, whatever runs meanwhile.
+func (c *Container) Mount(ctx context.Context) error {
+	ctx = c.ctx(ctx)
+	c.mounts.mu.Lock()
+	defer c.mounts.mu.Unlock()
+	if c.mounts.byHand || c.mounts.users > 0 {
+		return ErrMounted
+	}
+	if err := c.mount(ctx); err != nil {
+		return err
+	}
+	c.mounts.byHand = true
+	return nil
+}
+
+// Unmount undoes Mount. A running container keeps its root: ErrRunning.
+func (c *Container) Unmount(ctx context.Context) error {
+	ctx = c.ctx(ctx)
+	c.mounts.mu.Lock()
+	defer c.mounts.mu.Unlock()
+	if c.mounts.users > 0 {
+		return fmt.Errorf("unmount container %s: %w", c.id, ErrRunning)
+	}
+	if err := c.unmount(ctx); err != nil {
+		return err
+	}
+	c.mounts.byHand = false
+	return nil
+}
+
+// Reset throws away what the container has changed.
+func (c *Container) Reset(ctx context.Context) error {
+	c.mounts.mu.Lock()
+	defer c.mounts.mu.Unlock()
+	if c.mounts.users > 0 {
+		return fmt.Errorf("reset container %s: %w", c.id, ErrRunning)
+	}
+	if c.mounts.byHand {
+		return fmt.Errorf("reset container %s: %w: umount it first", c.id, ErrMounted)
+	}
+	fsys := c.Record().Filesystem
+	return c.union.Reset(&fsys)
+}
+
+// WithRoot calls f while the file system is mounted, with the directory it is
+// mounted on.
+func (c *Container) WithRoot(ctx context.Context, f func(rootfs string) error) (err error) {
+	ctx = context.WithoutCancel(c.ctx(ctx)) // what was mounted is unmounted
+	if err := c.mounts.acquire(ctx, c); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.mounts.release(ctx, c)) }()
+	return f(filepath.Join(c.dir, "rootfs"))
+}
+
+// OpenFile opens a file of the container as it would be seen inside: symbolic
+// links, absolute ones too, are followed within its root and never out of it.
+// It is for use inside WithRoot.
+func OpenFile(rootfs, name string, flags int, mode uint32) (*os.File, error) {
+	handle, err := securejoin.OpenInRoot(rootfs, name)
+	if err == nil {
+		defer handle.Close()
+		return securejoin.Reopen(handle, flags&^unix.O_CREAT)
+	}
+	if !errors.Is(err, os.ErrNotExist) || flags&unix.O_CREAT == 0 {
+		return nil, pathError(name, err)
+	}
+	dir, err := securejoin.OpenInRoot(rootfs, path.Dir(path.Clean("/"+name)))
+	if err != nil {
+		return nil, pathError(name, err)
+	}
+	defer dir.Close()
+	fd, err := unix.Openat(int(dir.Fd()), path.Base(name), flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return nil, pathError(name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// pathError says which file it was, by its name in the container and not on
+// the host.
+func pathError(name string, err error) error {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		err = errno
+	}
+	return &os.PathError{Op: "open", Path: name, Err: err}
+}

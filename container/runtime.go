@@ -1,0 +1,107 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Runtime turns a record and a mounted root file system into an isolated
+// process: LXC on the classic path.
+type Runtime interface {
+	// Name is what traces and `info` call it: "lxc".
+	Name() string
+
+	// Configure writes the runtime's description of the container into its
+	// folder, anew for every run. It fails before anything is created when
+	// the record asks for what this host can't do.
+	Configure(ctx context.Context, r *Record) error
+
+	// Start starts the container's process in new namespaces with the given
+	// standard streams, and returns when it has become the program or has
+	// failed to. A *StartError says that the program couldn't be executed.
+	// After an error nothing of the run is left.
+	Start(ctx context.Context, r *Record, io Streams) (Process, error)
+
+	// Adopt finds the process of a container that another daemon started and
+	// that still runs. It fails with ErrNotRunning, and then has removed what
+	// a dead run left in the kernel.
+	Adopt(ctx context.Context, r *Record) (Process, error)
+
+	// Close lets go of the runtime's own resources. To be called when no
+	// container runs any more.
+	Close() error
+}
+
+// Streams are the container's standard streams. The runtime doesn't close them.
+type Streams struct {
+	In, Out, Err *os.File
+	// Terminal says that all three are one terminal, which becomes the
+	// session's controlling terminal.
+	Terminal bool
+}
+
+// Process is a running container as its runtime sees it.
+type Process interface {
+	// Pid is the first process, in the host's PID namespace.
+	Pid() int
+	// Wait blocks until the first process has ended and everything the
+	// runtime made for it is removed. To be called once.
+	Wait() Exit
+	// Signal sends a signal to the first process. A process that has ended
+	// is ErrNotRunning.
+	Signal(sig syscall.Signal) error
+	// Freeze stops every process of the container at once, Thaw lets them
+	// go on. Both return when it has happened.
+	Freeze() error
+	Thaw() error
+	// Exec runs a further program inside and returns when it has ended.
+	// A *StartError says that it couldn't be executed.
+	Exec(ctx context.Context, e Exec) (Exit, error)
+	// Stats reads what the container has used so far.
+	Stats() (Stats, error)
+	// Pids lists the container's processes in the host's PID namespace.
+	Pids() ([]int, error)
+}
+
+// Exec is a further program for a running container.
+type Exec struct {
+	Args    []string // program and arguments
+	Env     []string // KEY=VALUE
+	Streams Streams
+	Signals <-chan syscall.Signal // sent on to it; may be nil
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code int   // exit status, 128+N after signal N, ExitUnknown
+	Err  error // a *StartError, or why Code is not known
+}
+
+// StartError says that a container's program couldn't be executed.
+type StartError struct {
+	Code int    // 127: not found, 126: can't be executed (as a shell answers)
+	Text string // what is wrong, for a person
+}
+
+func (e *StartError) Error() string { return e.Text }
+
+// Stats is what a container has used. Values the host doesn't count are -1.
+type Stats struct {
+	CPU         time.Duration // CPU time of all its processes
+	Memory      int64         // bytes, now
+	MemoryLimit int64         // bytes; -1: none
+	BlockRead   int64         // bytes, so far
+	BlockWrite  int64
+	Pids        int64
+}
+
+// exitCode is the code that a failed start leaves in the record.
+func exitCode(err error) int {
+	if se, ok := errors.AsType[*StartError](err); ok {
+		return se.Code
+	}
+	return ExitUnknown
+}

@@ -1,0 +1,230 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// pipeSize is asked of the kernel for the output pipes: what a container can
+// write while no daemon reads. It is the most that an unprivileged pipe may
+// have (/proc/sys/fs/pipe-max-size, pipe(7)).
+const pipeSize = 1 << 20
+
+// stdio is the daemon's side of a running container's standard streams.
+//
+//	container ──▶ stdout.pipe ──▶ daemon ──▶ stdout (file) ──▶ every reader
+//	container ◀── anonymous pipe ◀── daemon ◀── attached clients
+//
+// With a terminal there is one pseudo-terminal in place of the three pipes
+// (2013 had three of them, docker@bba4e36807:container.go:188).
+type stdio struct {
+	pumps sync.WaitGroup // one a stream that is being copied to its log
+
+	// Where in the logs this run's output begins.
+	outFrom, errFrom int64
+
+	mu       sync.Mutex
+	stdin    io.WriteCloser // nil: none, or closed
+	terminal *os.File       // the pseudo-terminal's master side, nil: none
+}
+
+func (c *Container) stdoutLogPath() string { return filepath.Join(c.dir, "stdout") }
+func (c *Container) stderrLogPath() string { return filepath.Join(c.dir, "stderr") }
+
+// openStdio makes the streams for a new run. child is for the runtime; release
+// closes it, to be called when the runtime has it (or has failed).
+func (c *Container) openStdio(size Window) (s *stdio, child Streams, release func(), err error) {
+	var files []*os.File
+	release = func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	s = &stdio{}
+
+	if c.config.Tty {
+		master, slave, err := pty.Open()
+		if err != nil {
+			return nil, child, nil, fmt.Errorf("open a terminal: %w", err)
+		}
+		files = append(files, slave)
+		if size != (Window{}) {
+			if err := pty.Setsize(master, &pty.Winsize{Rows: size.Rows, Cols: size.Cols}); err != nil {
+				_ = master.Close()
+				return nil, child, nil, fmt.Errorf("size the terminal: %w", err)
+			}
+		}
+		s.terminal, s.stdin = master, nopCloser{master}
+		s.pump(c, c.stdout, master)
+		return s, Streams{In: slave, Out: slave, Err: slave, Terminal: true}, release, nil
+	}
+
+	if c.config.OpenStdin {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, child, nil, fmt.Errorf("open stdin: %w", err)
+		}
+		files = append(files, r)
+		s.stdin, child.In = w, r
+	} else {
+		null, err := os.Open(os.DevNull)
+		if err != nil {
+			return nil, child, nil, fmt.Errorf("open stdin: %w", err)
+		}
+		files = append(files, null)
+		child.In = null
+	}
+	for _, out := range []struct {
+		log *logFile
+		end **os.File
+	}{{c.stdout, &child.Out}, {c.stderr, &child.Err}} {
+		r, err := makePipe(out.log.path + ".pipe")
+		if err != nil {
+			return nil, child, nil, err
+		}
+		w, err := os.OpenFile(out.log.path+".pipe", os.O_RDWR, 0)
+		if err != nil {
+			_ = r.Close()
+			return nil, child, nil, fmt.Errorf("open output pipe: %w", err)
+		}
+		files = append(files, w)
+		*out.end = w
+		s.pump(c, out.log, r)
+	}
+	return s, child, release, nil
+}
+
+// makePipe makes the named pipe anew and opens its reading end, which sees end
+// of file when the last of the container's processes has gone.
+func makePipe(path string) (*os.File, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("make output pipe: %w", err)
+	}
+	// Anybody inside may open /dev/stdout, whoever they run as; outside, the
+	// container's folder is closed to all but root.
+	if err := unix.Mkfifo(path, 0); err != nil {
+		return nil, fmt.Errorf("make output pipe %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		return nil, fmt.Errorf("make output pipe: %w", err)
+	}
+	return openPipe(path)
+}
+
+// openPipe opens the reading end of a named pipe, without waiting for a writer.
+func openPipe(path string) (*os.File, error) {
+	r, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open output pipe: %w", err)
+	}
+	raw, err := r.SyscallConn()
+	if err != nil {
+		_ = r.Close()
+		return nil, fmt.Errorf("open output pipe: %w", err)
+	}
+	_ = raw.Control(func(fd uintptr) {
+		// More room is better, less is enough: the limit may be the system's.
+		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize)
+	})
+	return r, nil
+}
+
+// pump copies one of the container's output streams to its log until it ends.
+// It closes a pipe; the terminal is also written to, so finish closes that.
+func (s *stdio) pump(c *Container, log *logFile, r *os.File) {
+	from := log.open()
+	if log == c.stdout {
+		s.outFrom = from
+	} else {
+		s.errFrom = from
+	}
+	s.pumps.Go(func() {
+		if err := log.copyFrom(r); err != nil {
+			c.log.Error("container output was lost", "container", c.id, "err", err)
+		}
+		if r != s.terminal {
+			_ = r.Close() // the reading end
+		}
+	})
+}
+
+// adoptStdio takes up the output of a container that another daemon started.
+// Its stdin, and its terminal if it had one, went with that daemon.
+func (c *Container) adoptStdio() (*stdio, error) {
+	s := &stdio{}
+	if c.config.Tty {
+		return s, nil
+	}
+	for _, log := range []*logFile{c.stdout, c.stderr} {
+		r, err := openPipe(log.path + ".pipe")
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.pump(c, log, r)
+	}
+	return s, nil
+}
+
+// closeStdin gives the container the end of its input.
+func (s *stdio) closeStdin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdin != nil {
+		_ = s.stdin.Close() // a pipe: nothing is buffered that could be lost
+		s.stdin = nil
+	}
+}
+
+// input is where the container's input goes, nil if it takes none.
+func (s *stdio) input() io.Writer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stdin
+}
+
+// resize tells the container's terminal its size in character cells.
+func (s *stdio) resize(rows, cols uint16) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.terminal == nil {
+		return nil
+	}
+	return pty.Setsize(s.terminal, &pty.Winsize{Rows: rows, Cols: cols})
+}
+
+// finish waits for the last byte of output and removes what the run used.
+func (s *stdio) finish(c *Container) {
+	s.pumps.Wait()
+	s.closeStdin()
+	s.mu.Lock()
+	if s.terminal != nil {
+		_ = s.terminal.Close()
+		s.terminal = nil
+	}
+	s.mu.Unlock()
+	for _, log := range []*logFile{c.stdout, c.stderr} {
+		if err := os.Remove(log.path + ".pipe"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			c.log.Warn("remove output pipe", "container", c.id, "err", err)
+		}
+	}
+}
+
+// nopCloser is a terminal as stdin: one doesn't close it to end the input.
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
