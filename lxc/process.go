@@ -1,0 +1,236 @@
+package lxc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	golxc "github.com/lxc/go-lxc"
+	"golang.org/x/sys/unix"
+
+	"docker2013/container"
+)
+
+// process is a running container: an lxc-start and, below it, the container's
+// first process.
+type process struct {
+	rt      *Runtime
+	id      string
+	record  *container.Record
+	watch   *watch
+	monitor int // lxc-start's PID
+	pid     int // the first process's, 0 until it is known or if it never was
+
+	done chan struct{} // closed when exit is set
+	exit container.Exit
+
+	mu    sync.Mutex
+	pidfd int // of the first process, -1: not known or ended
+}
+
+func (rt *Runtime) process(r *container.Record, w *watch, monitor int) *process {
+	return &process{rt: rt, id: r.Id, record: r, watch: w, monitor: monitor,
+		done: make(chan struct{}), pidfd: -1}
+}
+
+// withLXC calls f with liblxc's handle on the container.
+func (p *process) withLXC(f func(*golxc.Container) error) error {
+	c, err := golxc.NewContainer(p.id, p.rt.lxcpath)
+	if err != nil {
+		return fmt.Errorf("open LXC container %s: %w", p.id, err)
+	}
+	return errors.Join(f(c), c.Release())
+}
+
+// learnPid asks lxc-start for the first process. A PID may be given to another
+// process one day; the descriptor keeps what we mean (pidfd_open(2)).
+func (p *process) learnPid() {
+	_ = p.withLXC(func(c *golxc.Container) error {
+		p.pid = max(c.InitPid(), 0)
+		return nil
+	})
+	if p.pid == 0 {
+		return
+	}
+	if fd, err := unix.PidfdOpen(p.pid, 0); err == nil {
+		p.mu.Lock()
+		p.pidfd = fd
+		p.mu.Unlock()
+	}
+}
+
+// reap waits for lxc-start with the given function and works out how the
+// container's first process ended.
+func (p *process) reap(wait func() error) {
+	werr := wait()
+	if err := p.rt.monitor.settle(); err != nil {
+		p.rt.log.Error("hear LXC's last words", "container", p.id, "err", err)
+	}
+	p.rt.monitor.unwatch(p.id, p.watch)
+	p.exit = p.outcome(werr)
+
+	p.mu.Lock()
+	if p.pidfd >= 0 {
+		_ = unix.Close(p.pidfd)
+		p.pidfd = -1
+	}
+	p.mu.Unlock()
+	if werr != nil { // else LXC has cleaned up
+		if err := p.rt.sweep(p.id); err != nil {
+			p.rt.log.Error("clean up after lxc-start", "container", p.id, "err", err)
+		}
+	}
+	close(p.done)
+}
+
+func (p *process) outcome(werr error) container.Exit {
+	status, exited, aborted := p.watch.outcome()
+	switch {
+	case exited && status.Signaled():
+		return container.Exit{Code: 128 + int(status.Signal())}
+	case exited:
+		return container.Exit{Code: status.ExitStatus()}
+	case aborted || werr != nil && p.pid == 0:
+		log, _ := os.ReadFile(logPath(p.record)) // no log: it gave no reason
+		se := startError(p.record, string(log))
+		return container.Exit{Code: se.Code, Err: se}
+	case werr != nil:
+		return container.Exit{Code: container.ExitUnknown, Err: fmt.Errorf("lxc-start ended (%w) before it could tell the exit status", werr)}
+	default:
+		return container.Exit{Code: container.ExitUnknown, Err: errors.New("LXC didn't tell the exit status")}
+	}
+}
+
+// Pid is the first process.
+func (p *process) Pid() int { return p.pid }
+
+// Wait returns when lxc-start has ended, and with it the container.
+func (p *process) Wait() container.Exit {
+	<-p.done
+	return p.exit
+}
+
+// Signal sends a signal to the first process, as lxc-kill did in 2013
+// (docker@bba4e36807:container.go:352); LXC has no such program any more.
+func (p *process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 {
+		return container.ErrNotRunning
+	}
+	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return container.ErrNotRunning
+	}
+	return err
+}
+
+// Freeze stops all processes with the freezer cgroup.
+func (p *process) Freeze() error {
+	return p.withLXC(func(c *golxc.Container) error {
+		// liblxc freezes no container whose configuration it hasn't read.
+		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
+			return err
+		}
+		return c.Freeze()
+	})
+}
+
+// Thaw lets them go on. It is not an error when they weren't frozen.
+func (p *process) Thaw() error {
+	return p.withLXC(func(c *golxc.Container) error {
+		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
+			return err
+		}
+		if err := c.Unfreeze(); err != nil && !errors.Is(err, golxc.ErrNotFrozen) {
+			return err
+		}
+		return nil
+	})
+}
+
+// Stats reads the container's accounting.
+func (p *process) Stats() (container.Stats, error) {
+	s := container.Stats{CPU: -1, Memory: -1, MemoryLimit: -1, BlockRead: -1, BlockWrite: -1, Pids: -1}
+	err := p.withLXC(func(c *golxc.Container) error {
+		number := func(file string) int64 {
+			if n, err := strconv.ParseInt(strings.Join(c.CgroupItem(file), ""), 10, 64); err == nil {
+				return n
+			}
+			return -1 // no such controller, or "max"
+		}
+		s.Pids = number("pids.current")
+		if p.rt.host.Version == 2 {
+			s.Memory, s.MemoryLimit = number("memory.current"), number("memory.max")
+			if usec, ok := keyed(c.CgroupItem("cpu.stat"), "usage_usec"); ok {
+				s.CPU = time.Duration(usec) * time.Microsecond
+			}
+			s.BlockRead, s.BlockWrite = ioStat(c.CgroupItem("io.stat"))
+			return nil
+		}
+		s.Memory, s.MemoryLimit = number("memory.usage_in_bytes"), number("memory.limit_in_bytes")
+		if s.MemoryLimit >= 1<<62 { // v1 writes "no limit" as the largest number of pages
+			s.MemoryLimit = -1
+		}
+		if ns := number("cpuacct.usage"); ns >= 0 {
+			s.CPU = time.Duration(ns)
+		}
+		s.BlockRead, s.BlockWrite = ioServiceBytes(c.CgroupItem("blkio.throttle.io_service_bytes"))
+		return nil
+	})
+	return s, err
+}
+
+// keyed finds the number behind a key in a flat keyed file, "KEY VALUE" a line.
+func keyed(lines []string, key string) (int64, bool) {
+	for _, line := range lines {
+		if k, v, _ := strings.Cut(line, " "); k == key {
+			n, err := strconv.ParseInt(v, 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
+
+// ioStat adds up v2's io.stat: "8:0 rbytes=1 wbytes=2 …" a device.
+func ioStat(lines []string) (read, write int64) {
+	for _, line := range lines {
+		for field := range strings.FieldsSeq(line) {
+			k, v, _ := strings.Cut(field, "=")
+			n, _ := strconv.ParseInt(v, 10, 64)
+			switch k {
+			case "rbytes":
+				read += n
+			case "wbytes":
+				write += n
+			}
+		}
+	}
+	return read, write
+}
+
+// ioServiceBytes adds up v1's file: "8:0 Read 4096" a device and kind.
+func ioServiceBytes(lines []string) (read, write int64) {
+	for _, line := range lines {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		n, _ := strconv.ParseInt(f[2], 10, 64)
+		switch f[1] {
+		case "Read":
+			read += n
+		case "Write":
+			write += n
+		}
+	}
+	return read, write
+}
+
+// Pids lists the processes in the container's cgroup and below it.
+func (p *process) Pids() ([]int, error) { return cgroupPids(p.rt.parent + "/" + p.id) }
