@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// rootHelp is the page of `docker2013 --help`: the commands, most used first.
+// The commands' own pages are cobra's.
+func rootHelp(root *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nUsage: docker2013 [FLAGS] COMMAND [ARG...]\n\n%s\n", root.Long, root.Example)
+	for _, group := range root.Groups() {
+		fmt.Fprintf(&b, "\n%s\n", group.Title)
+		for _, cmd := range root.Commands() {
+			if cmd.GroupID == group.ID {
+				fmt.Fprintf(&b, "  %-11s %s\n", cmd.Name(), cmd.Short)
+			}
+		}
+	}
+	fmt.Fprintf(&b, "\nFlags of every command:\n%s\ndocker2013 COMMAND --help tells more.\n", root.PersistentFlags().FlagUsages())
+	return b.String()
+}
+
+// helpCommand is `help COMMAND`.
+func helpCommand() *cobra.Command {
+	cmd := newCommand(groupHere, "help [COMMAND]", "Tell more about a command", arity(0, 1))
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+		for _, c := range cmd.Root().Commands() {
+			if len(args) == 0 && c.GroupID != "" {
+				names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+			}
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		about, _, err := cmd.Root().Find(args)
+		if err != nil {
+			return err
+		}
+		if len(args) > 0 && about == cmd.Root() {
+			return unknownCommand(about, args)
+		}
+		about.InitDefaultHelpFlag()
+		return about.Help()
+	}
+	return cmd
+}

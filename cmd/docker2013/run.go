@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"docker2013/cli2013"
+)
+
+// runCommand is `run`. The daemon has kept what it meant in January 2013: start,
+// print the id, return. In the foreground is the default since March
+// (docker@841c7ac0f9), and so it is here: -a goes out unless there is a -d.
+func (a *app) runCommand() *cobra.Command {
+	cmd := newCommand(groupRun, "run [OPTIONS] [IMAGE [COMMAND [ARG...]]]", "Run a command in a new container", nil)
+	cmd.Long = "Run a command in a new container, and return its exit status.\n\n" +
+		"On a terminal, the command gets a terminal too (-i -t). Without IMAGE it is base,\n" +
+		"without COMMAND it is an interactive /bin/bash. What follows IMAGE is the command's."
+	cmd.Example = "  docker2013 run base /bin/bash\n" +
+		"  docker2013 run -d -m 64m --pids-limit 20 base /bin/sleep 60\n" +
+		"  tar c . | docker2013 run -i base /bin/tar t"
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.BoolP("attach", "a", false, "stay in the foreground (the default)")
+	f.BoolP("detach", "d", false, "print the container's id and leave it running")
+	f.BoolP("interactive", "i", false, "pass standard input on")
+	f.BoolP("tty", "t", false, "give the command a terminal")
+	f.StringP("comment", "c", "", "a `text` for ps")
+	f.StringP("memory", "m", "", "memory limit: a `size` such as 512m or 1g")
+	f.Uint64("cpu-shares", 0, "CPU `weight`; everybody's is 1024")
+	f.String("cpus", "", "CPU limit: a `number` such as 1.5")
+	f.String("cpuset-cpus", "", "the CPUs that may be used: a `list` such as 0-2,4")
+	f.Int64("pids-limit", 0, "the most processes and threads: a `number`")
+	f.Uint64("blkio-weight", 0, "block I/O `weight`, 10 to 1000")
+	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
+	f.StringP("hostname", "h", "", "the host's `name` inside (default: the container's id)")
+	f.Bool("rm", false, "remove the container when it ends")
+	f.String("lxc-keys", "", "write config.lxc in the keys of `today` or 2013")
+	f.String("path", "", "`classic`, as in 2013, or modern ($DOCKER2013_PATH)")
+	f.Bool("help", false, "help for run") // -h is the hostname's, as in Docker
+	mark(cmd, markOurs, "detach")
+	mark(cmd, markLong, "hostname")
+	mustComplete(cmd, "lxc-keys", "today", "2013")
+	mustComplete(cmd, "path", "classic", "modern")
+	cmd.ValidArgsFunction = a.completion(images, 1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		call, err := a.runCall(cmd, args)
+		if err != nil {
+			return err
+		}
+		return a.make(cmd.Context(), call)
+	}
+	return cmd
+}
+
+// runCall is the call of `run`: the flags, completed.
+func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
+	f := cmd.Flags()
+	if err := a.setPath(f); err != nil {
+		return cli2013.Call{}, err
+	}
+	if on(f, "detach") {
+		switch {
+		case on(f, "attach"):
+			return cli2013.Call{}, errors.New("run: -a and -d exclude each other")
+		case len(args) < 2: // the daemon would stay with its shell
+			return cli2013.Call{}, errors.New("run: -d needs a COMMAND; a shell that nobody types into ends at once")
+		}
+		err := a.setTerm(f)
+		return cli2013.Call{Args: daemonLine(cmd, args)}, err
+	}
+	set := []string{"attach"}
+	for _, name := range []string{"interactive", "tty"} {
+		// Without a command it is a shell, and the daemon has -i -t on.
+		if !f.Changed(name) && (len(args) < 2 || a.stdinIsTTY && a.stdoutIsTTY) {
+			set = append(set, name)
+		}
+	}
+	for _, name := range set {
+		if err := f.Set(name, "true"); err != nil {
+			return cli2013.Call{}, err
+		}
+	}
+	if err := a.setTerm(f); err != nil {
+		return cli2013.Call{}, err
+	}
+	call := cli2013.Call{Args: daemonLine(cmd, args), TTY: on(f, "tty"), Attached: true}
+	if on(f, "interactive") {
+		call.Stdin = a.client.Stdin
+	}
+	return call, nil
+}
+
+// setPath takes --path from the environment where it isn't given.
+func (a *app) setPath(f *pflag.FlagSet) error {
+	if path := a.getenv("DOCKER2013_PATH"); path != "" && !f.Changed("path") {
+		return f.Set("path", path)
+	}
+	return nil
+}
+
+// setTerm tells a command with a terminal which kind ours is.
+func (a *app) setTerm(f *pflag.FlagSet) error {
+	term := a.getenv("TERM")
+	env, err := f.GetStringArray("env")
+	given := slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "TERM=") })
+	if err != nil || term == "" || given || !on(f, "tty") {
+		return err
+	}
+	return f.Set("env", "TERM="+term)
+}
+
+// on reports whether a switch is on.
+func on(f *pflag.FlagSet, name string) bool {
+	flag := f.Lookup(name)
+	return flag != nil && flag.Value.String() == "true"
+}
+
+// execCommand is `exec`, which Docker had from 2014 on.
+func (a *app) execCommand() *cobra.Command {
+	cmd := newCommand(groupRun, "exec [-i] [-t] [-e KEY=VALUE] CONTAINER COMMAND [ARG...]",
+		"Run a further command in a running container", arity(2, -1))
+	cmd.Example = "  docker2013 exec -i -t cefccf5b /bin/bash"
+	f := cmd.Flags()
+	f.SetInterspersed(false)
+	f.BoolP("interactive", "i", false, "pass standard input on")
+	f.BoolP("tty", "t", false, "give the command a terminal")
+	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
+	cmd.ValidArgsFunction = a.completion(running, 1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := a.setTerm(f); err != nil {
+			return err
+		}
+		call := cli2013.Call{Args: daemonLine(cmd, args), TTY: on(f, "tty"), Attached: true}
+		if on(f, "interactive") {
+			call.Stdin = a.client.Stdin
+		}
+		return a.make(cmd.Context(), call)
+	}
+	return cmd
+}
