@@ -1,0 +1,228 @@
+// Command dockerd2013 is the daemon: Docker as it was in January 2013, on
+// today's kernel. It needs root, LXC and a union file system; `docker2013
+// doctor` says what is missing.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/docker/go-units"
+	golxc "github.com/lxc/go-lxc"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"docker2013/aufs"
+	"docker2013/container"
+	"docker2013/dockerd2013"
+	"docker2013/evidence"
+	"docker2013/images"
+	"docker2013/lxc"
+	"docker2013/overlay"
+	"docker2013/trace"
+)
+
+// attachCommand, as the first argument, makes this program the process that
+// enters a container for `exec`.
+const attachCommand = "attach-for-exec"
+
+// cgroup is the parent of all containers' cgroups.
+const cgroup = "docker2013"
+
+type options struct {
+	root, tcp, http, union, logLevel, pidFile, cgroup string
+	insecureRemote, cleanup                           bool
+	maxLayer                                          string
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == attachCommand {
+		lxc.AttachMain()
+	}
+	if err := command().Execute(); err != nil {
+		fmt.Fprintf(os.Stderr, "dockerd2013: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:           "dockerd2013",
+		Short:         "The daemon: Docker as it was in January 2013, on today's kernel",
+		Version:       dockerd2013.Version,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.root, "root", "/var/lib/docker", "data directory")
+	f.StringVar(&o.tcp, "tcp", "127.0.0.1:4242", "address for calls")
+	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address for calls by HTTP, and the page")
+	f.StringVar(&o.union, "union", "auto", "union file system: auto, aufs or overlay")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.pidFile, "pidfile", "", "write our PID there")
+	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "parent of the containers' cgroups, one a daemon")
+	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this: 512m, 20g")
+	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "take addresses that others can reach: whoever does is root here")
+	f.BoolVar(&o.cleanup, "cleanup", false, "stop and clean up what a dead daemon left below --root, and exit")
+	return cmd
+}
+
+// run is the daemon's life.
+func run(ctx context.Context, o options) (err error) {
+	log, err := newLogger(o.logLevel)
+	if err != nil {
+		return err
+	}
+	if err := needRoot(); err != nil {
+		return err
+	}
+	root, err := dockerd2013.OpenRoot(o.root)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, root.Close)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	daemon, err := build(ctx, root.Dir, o, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, daemon.Close)
+	if o.cleanup {
+		return nil // finding it was the start's part, ending it is Close's
+	}
+	tcp, err := dockerd2013.Listen(ctx, o.tcp, o.insecureRemote)
+	if err != nil {
+		return err
+	}
+	defer tcp.Close() // Run has closed it, unless it never ran
+	http, err := dockerd2013.Listen(ctx, o.http, o.insecureRemote)
+	if err != nil {
+		return err
+	}
+	defer http.Close()
+	if o.insecureRemote {
+		log.Warn("--insecure-remote: there is no password and no encryption; whoever reaches these ports is root on this host", "tcp", o.tcp, "http", o.http)
+	}
+	daemon.HTTP = http.Addr().String()
+	if o.pidFile != "" {
+		if err := os.WriteFile(o.pidFile, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
+			return fmt.Errorf("write PID file: %w", err)
+		}
+		defer os.Remove(o.pidFile)
+	}
+	log.Info("ready", "tcp", tcp.Addr().String(), "http", daemon.HTTP, "root", root.Dir, "union", daemon.Union.Name())
+	err = daemon.Run(ctx, tcp, http)
+	log.Info("stopping: ending all containers", "grace", dockerd2013.Grace.String())
+	return err
+}
+
+// build wires the rooms together.
+func build(ctx context.Context, root string, o options, log *slog.Logger) (*dockerd2013.Daemon, error) {
+	limit, err := layerLimit(o.maxLayer)
+	if err != nil {
+		return nil, err
+	}
+	store, err := images.Open(filepath.Join(root, "images"), images.Options{MaxLayerBytes: limit})
+	if err != nil {
+		return nil, err
+	}
+	union, err := chooseUnion(o.union, root)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	containersDir := filepath.Join(root, "containers")
+	rt, err := lxc.New(lxc.Options{Path: containersDir, Cgroup: o.cgroup, Self: []string{self, attachCommand}, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	recorder := &trace.Recorder{}
+	evidence.Register(recorder)
+	containers, err := container.Open(ctx, containersDir, container.Options{
+		Union: union, Runtime: rt, Layer: store.LayerPath, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, rt.Close())
+	}
+	return &dockerd2013.Daemon{
+		Images: store, Containers: containers, Union: union, Runtime: rt, Recorder: recorder, Log: log,
+		Root: root, Facts: facts(rt),
+	}, nil
+}
+
+// chooseUnion takes AUFS where the kernel has it, else overlayfs.
+func chooseUnion(name, root string) (container.Union, error) {
+	switch name {
+	case "aufs":
+		return aufs.New()
+	case "overlay":
+		return overlay.New(filepath.Join(root, "overlay"))
+	case "auto":
+		if u, err := aufs.New(); err == nil {
+			return u, nil
+		}
+		return overlay.New(filepath.Join(root, "overlay"))
+	default:
+		return nil, fmt.Errorf("--union %s: say auto, aufs or overlay", name)
+	}
+}
+
+// facts are what `info` tells of the host.
+func facts(rt *lxc.Runtime) []dockerd2013.Fact {
+	var u unix.Utsname
+	release := "unknown"
+	if unix.Uname(&u) == nil {
+		release = unix.ByteSliceToString(u.Release[:])
+	}
+	return []dockerd2013.Fact{
+		{Name: "lxc", Value: golxc.Version()},
+		{Name: "cgroups", Value: rt.CgroupVersion()},
+		{Name: "kernel", Value: release},
+		{Name: "go", Value: runtime.Version()},
+	}
+}
+
+func newLogger(level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(strings.ToUpper(level))); err != nil {
+		return nil, fmt.Errorf("--log-level %s: say debug, info, warn or error", level)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
+}
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("containers are made by root: run it with sudo")
+	}
+	return nil
+}
+
+// closing closes something at the end and keeps its error beside the first one.
+func closing(err *error, close func() error) { *err = errors.Join(*err, close()) }
+
+func layerLimit(size string) (int64, error) {
+	if size == "" {
+		return 0, nil
+	}
+	n, err := units.RAMInBytes(size)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("--max-layer-size %s: say a size such as 512m or 20g", size)
+	}
+	return n, nil
+}

@@ -1,0 +1,204 @@
+package dockerd2013
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"docker2013/container"
+	"docker2013/rcli"
+)
+
+// CmdPs lists containers, newest first.
+func (d *Daemon) CmdPs(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "ps")
+	quiet := f.Bool("q", false, "Only display numeric IDs")
+	all := f.Bool("a", false, "Show all containers, not only running ones")
+	full := f.Bool("notrunc", false, "Don't truncate output")
+	if err := f.parse(0, 0); err != nil {
+		return err
+	}
+	now := time.Now()
+	w := table(c.Stdout, 12)
+	if !*quiet {
+		row(w, "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "COMMENT")
+	}
+	for _, ctr := range d.Containers.List() {
+		r := ctr.Record()
+		switch {
+		case !r.State.Running && !*all:
+		case *quiet:
+			fmt.Fprintln(w, r.Id)
+		default:
+			row(w, r.Id, ctr.UserData("image"), commandColumn(r, *full), ago(now, r.Created),
+				r.State.Status(now), printable(ctr.UserData("comment")))
+		}
+	}
+	return w.Flush()
+}
+
+// commandColumn is the command line, cut to 20 bytes unless full. Without
+// arguments it ends in a space, as in 2013: it counts for the column's width.
+func commandColumn(r container.Record, full bool) string {
+	line := r.Path + " " + strings.Join(r.Args, " ")
+	if !full && len(line) > 20 {
+		line = line[:20]
+	}
+	return printable(line)
+}
+
+// printable keeps a cell in its cell: no tab, line break or escape sequence
+// that a container's author chose reaches the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// table is the aligned table of 2013: cells at least width wide, 3 spaces apart.
+func table(w io.Writer, width int) *tabwriter.Writer {
+	return tabwriter.NewWriter(w, width, 1, 3, ' ', 0)
+}
+
+// row writes a table's row; errors are kept by the writer until its Flush.
+func row(w *tabwriter.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+
+func ago(now, t time.Time) string { return container.HumanDuration(now.Sub(t)) + " ago" }
+
+// CmdStop asks containers to end, and kills them if they don't.
+func (d *Daemon) CmdStop(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "stop")
+	seconds := f.Int("t", int(Grace/time.Second), "Seconds to wait before SIGKILL")
+	if err := f.parse(1, -1); err != nil {
+		return err
+	}
+	if *seconds < 0 {
+		return rcli.Exitf(rcli.StatusOurs, "stop -t %d: say how many seconds to wait", *seconds)
+	}
+	return d.each(f.Args(), func(ctr *container.Container) error {
+		if err := ctr.Stop(ctx, time.Duration(*seconds)*time.Second); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
+		return err
+	})
+}
+
+// CmdKill sends a signal.
+func (d *Daemon) CmdKill(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "kill")
+	name := f.String("s", "KILL", "Signal to send: KILL, SIGHUP, 15")
+	if err := f.parse(1, -1); err != nil {
+		return err
+	}
+	sig, err := parseSignal(*name)
+	if err != nil {
+		return rcli.Exitf(rcli.StatusOurs, "kill: %w", err)
+	}
+	return d.each(f.Args(), func(ctr *container.Container) error {
+		if err := ctr.Signal(sig); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
+		return err
+	})
+}
+
+func parseSignal(name string) (syscall.Signal, error) {
+	if n, err := strconv.Atoi(name); err == nil {
+		if n < 1 || n > 64 {
+			return 0, fmt.Errorf("signal %d: there are 1 to 64", n)
+		}
+		return syscall.Signal(n), nil
+	}
+	sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG"))
+	if sig == 0 {
+		return 0, fmt.Errorf("no signal %q: say KILL, HUP, TERM, …", name)
+	}
+	return sig, nil
+}
+
+// CmdWait blocks until containers have ended and prints their exit codes.
+func (d *Daemon) CmdWait(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "wait")
+	if err := f.parse(1, -1); err != nil {
+		return err
+	}
+	return d.each(f.Args(), func(ctr *container.Container) error {
+		code, err := ctr.Wait(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(c.Stdout, code)
+		return err
+	})
+}
+
+// CmdPause stops all processes of containers where they are.
+func (d *Daemon) CmdPause(ctx context.Context, c *rcli.Call) error {
+	return d.eachPrinted(c, "pause", (*container.Container).Pause)
+}
+
+// CmdUnpause lets them go on.
+func (d *Daemon) CmdUnpause(ctx context.Context, c *rcli.Call) error {
+	return d.eachPrinted(c, "unpause", (*container.Container).Unpause)
+}
+
+// eachPrinted is a command without flags that does something to each container
+// and prints its id.
+func (d *Daemon) eachPrinted(c *rcli.Call, name string, do func(*container.Container) error) error {
+	f := flags(c, name)
+	if err := f.parse(1, -1); err != nil {
+		return err
+	}
+	return d.each(f.Args(), func(ctr *container.Container) error {
+		if err := do(ctr); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
+		return err
+	})
+}
+
+// CmdRm stops containers and removes all that is theirs.
+func (d *Daemon) CmdRm(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "rm")
+	if err := f.parse(1, -1); err != nil {
+		return err
+	}
+	return d.each(f.Args(), func(ctr *container.Container) error {
+		err := ctr.Stop(ctx, Grace)
+		if err == nil {
+			err = d.Containers.Remove(ctx, ctr)
+		}
+		if err != nil && !errors.Is(err, container.ErrRemoved) {
+			return fmt.Errorf("Error destroying container %s: %w", ctr.Id(), err) //lint:ignore ST1005 a text of 2013
+		}
+		return nil
+	})
+}
+
+// CmdLogs shows what a container has written: all of stdout, then all of stderr.
+func (d *Daemon) CmdLogs(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "logs")
+	follow := f.Bool("f", false, "Go on until the container ends")
+	if err := f.parse(1, 1); err != nil {
+		return err
+	}
+	ctr, err := d.find(f.Arg(0))
+	if err != nil {
+		return err
+	}
+	return ctr.Logs(ctx, c.Stdout, c.Stderr, *follow)
+}

@@ -1,0 +1,119 @@
+package dockerd2013
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"docker2013/container"
+	"docker2013/images"
+	"docker2013/rcli"
+	"docker2013/trace"
+)
+
+// Version is the daemon's.
+const Version = "0.1.0"
+
+// Grace is how long a container has to end after SIGTERM, in `stop` and at the
+// daemon's own end (docker@bba4e36807:container.go:371).
+const Grace = 10 * time.Second
+
+// Daemon is the engine behind the two listeners.
+type Daemon struct {
+	Images     *images.Store
+	Containers *container.Store
+	Union      container.Union
+	Runtime    container.Runtime
+	Recorder   *trace.Recorder
+	Log        *slog.Logger
+
+	// Root is the data directory; HTTP the address of the page, for `web -u`.
+	Root, HTTP string
+	// Facts are further lines of `info` and `version`: what it stands on.
+	Facts []Fact
+
+	calls atomic.Uint64
+}
+
+// Fact is a line of `info`.
+type Fact struct{ Name, Value string }
+
+// Run serves both listeners until ctx ends or one of them fails, and closes
+// them. Containers go on; Close ends them.
+func (d *Daemon) Run(ctx context.Context, tcp, web net.Listener) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	calls := &rcli.Server{Service: d, Log: d.Log}
+	pages := &http.Server{
+		Handler:           d.handler(web.Addr()),
+		ReadHeaderTimeout: 30 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(d.Log.Handler(), slog.LevelWarn),
+	}
+	ended := make(chan error, 2)
+	go func() { ended <- calls.Serve(ctx, tcp) }()
+	go func() { ended <- pages.Serve(web) }()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+		ended <- nil
+	}
+	cancel(errors.New("the daemon is ending"))
+	_ = pages.Close() // its calls have the context's end
+	return errors.Join(err, ignoreClosed(<-ended), ignoreClosed(<-ended))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Close stops every container and lets go of the kernel's things.
+func (d *Daemon) Close() error {
+	err := d.Containers.Close(context.Background(), Grace)
+	return errors.Join(err, d.Runtime.Close())
+}
+
+// Serve runs one call. It is rcli's Service, and HTTP's.
+func (d *Daemon) Serve(ctx context.Context, c *rcli.Call) error {
+	call := d.calls.Add(1)
+	ctx = trace.WithRecorder(ctx, d.Recorder, call)
+	if c.Trace {
+		defer d.sendTrace(c, call)()
+	}
+	accept := trace.Step(ctx, "daemon.accept", "wire", c.Wire, "from", c.Remote)
+	accept.Since(c.Accepted)
+	accept.End(nil)
+	return d.dispatch(ctx, c)
+}
+
+// sendTrace sends the steps of one call to its client as they end. The function
+// it returns sends the last ones and ends it.
+func (d *Daemon) sendTrace(c *rcli.Call, call uint64) func() {
+	sub := d.Recorder.Subscribe(call, 1024)
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for e := range sub.C {
+			if sendEvent(c, e) != nil {
+				sub.Close() // the client has gone
+			}
+		}
+		if sub.Dropped() {
+			fmt.Fprintln(c.Stderr, "trace: this client is too slow, steps were dropped")
+		}
+	}()
+	return func() {
+		sub.Close()
+		<-sent
+	}
+}

@@ -1,0 +1,56 @@
+package dockerd2013
+
+import (
+	"errors"
+	"fmt"
+
+	"docker2013/container"
+	"docker2013/rcli"
+)
+
+// noSuch is an answer of 2013: "No such container: NAME". What is one of
+// "command", "container", "image", "container or image".
+func noSuch(what, name string) error {
+	return fmt.Errorf("No such %s: %s", what, name) //lint:ignore ST1005 a text of 2013, reproduced exactly
+}
+
+// find finds a container.
+func (d *Daemon) find(name string) (*container.Container, error) {
+	if c := d.Containers.Get(name); c != nil {
+		return c, nil
+	}
+	return nil, noSuch("container", name)
+}
+
+// each calls f for every named container, in order. The first name that isn't
+// one ends it, as in 2013.
+func (d *Daemon) each(names []string, f func(*container.Container) error) error {
+	for _, name := range names {
+		c, err := d.find(name)
+		if err != nil {
+			return err
+		}
+		if err := f(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ended is the answer to a call that has watched a container end: its exit
+// code, and a text only if the code is not the program's own.
+func ended(code int, err error) error {
+	if se, ok := errors.AsType[*container.StartError](err); ok {
+		return &rcli.Exit{Code: se.Code, Err: se}
+	}
+	if err != nil {
+		if code == 0 || code == container.ExitUnknown && errors.Is(err, container.ErrRunning) {
+			code = rcli.StatusOurs
+		}
+		return &rcli.Exit{Code: code, Err: err}
+	}
+	if code != 0 {
+		return &rcli.Exit{Code: code}
+	}
+	return nil
+}
