@@ -1,0 +1,45 @@
+# docker2013: `make help` lists the targets. The work is done by scripts/.
+
+# sudo drops a PATH that has Go in it.
+export PATH := $(PATH):/usr/local/go/bin
+
+# Where git refuses to read the checkout (another user's, say), so does Go's
+# version stamp, and it would stop the build.
+ifneq ($(shell git rev-parse --is-inside-work-tree 2>/dev/null),true)
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test bench demo stop fmt tidy clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian packages, the module go-lxc
+	@scripts/setup.sh
+
+build: setup ## build bin/docker2013 (static) and bin/dockerd2013 (links liblxc)
+	@scripts/build.sh
+
+test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+	@scripts/test.sh
+
+bench: ## compare our speed with lxc-start's and tar's (as root)
+	@scripts/setup.sh hyperfine
+	@scripts/build.sh
+	@scripts/bench.sh
+
+demo: ## start the daemon and run a container with its trace (as root)
+	@scripts/demo.sh
+
+stop: ## end what demo started, and check that nothing is left (as root)
+	@scripts/stop.sh
+
+fmt: ## format the Go files
+	gofmt -w .
+
+tidy: ## bring go.mod and go.sum up to date
+	@scripts/tidy.sh
+
+clean: ## remove what build made
+	rm -rf bin

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# build: makes the two programs in bin/.
+set -euo pipefail
+. scripts/lib.sh
+
+CGO_ENABLED=0 go build -trimpath -o bin/docker2013 ./cmd/docker2013
+CGO_ENABLED=1 go build -trimpath -o bin/dockerd2013 ./cmd/dockerd2013
+hand_back bin
