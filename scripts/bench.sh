@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# bench: measures us against lxc-start and tar; see scripts/bench/main.go.
+set -euo pipefail
+. scripts/lib.sh
+
+need_root
+command -v hyperfine >/dev/null || die "hyperfine is missing: apt-get install hyperfine"
+go run ./scripts/bench -bin bin "$@"
