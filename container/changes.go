@@ -121,7 +121,7 @@ type Listing struct {
 // change at any time.
 func (m Marks) ReadDir(dir *os.File) (Listing, error) {
 	names, err := dir.Readdirnames(-1)
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOENT) { // it was removed, so it is empty
 		return Listing{}, err
 	}
 	slices.Sort(names)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"docker2013/container"
+	"docker2013/durable"
 )
 
 // lowers finds the lowerdir of each layer and keeps what it has found on disk,
@@ -122,7 +123,7 @@ func (l *lowers) make(ctx context.Context, layer string) (err error) {
 	}
 	// After a power failure the symlink without the twin would say "no marks".
 	if marked {
-		if err := syncDir(tmp); err != nil {
+		if err := durable.SyncDir(tmp); err != nil {
 			return err
 		}
 	}
@@ -264,7 +265,7 @@ func copyDirAttributes(from *os.File, to string) error {
 	if err := setStat(to, &st); err != nil {
 		return err
 	}
-	return syncDir(to)
+	return durable.SyncDir(to)
 }
 
 // setStat gives the directory the owner, mode and times in st.
@@ -280,15 +281,6 @@ func setStat(dir string, st *unix.Stat_t) error {
 		return &fs.PathError{Op: "set attributes", Path: dir, Err: err}
 	}
 	return nil
-}
-
-// syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func exists(path string) bool {

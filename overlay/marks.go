@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"docker2013/container"
+	"docker2013/durable"
 )
 
 // originXattr says of a directory what it was copied up from; empty: not known.
@@ -62,7 +63,7 @@ func translateDir(path string, root bool) error {
 		}
 		sub := filepath.Join(path, e.Name)
 		if e.Replaces {
-			if err := errors.Join(makeOpaque(sub), syncDir(sub)); err != nil {
+			if err := errors.Join(makeOpaque(sub), durable.SyncDir(sub)); err != nil {
 				return err
 			}
 		}
