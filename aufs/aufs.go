@@ -234,3 +234,9 @@ func (u *Union) Reset(fsys *container.Filesystem) error {
 
 // Forget does nothing: AUFS needs nothing beside a layer.
 func (*Union) Forget(string) error { return nil }
+
+// Prepare does nothing: AUFS takes layers as they are.
+func (*Union) Prepare(context.Context, string) error { return nil }
+
+// Close does nothing: an unmount is over when it returns.
+func (*Union) Close() error { return nil }

@@ -61,9 +61,17 @@ type Union interface {
 	// Reset empties RWPath. The union must not be mounted.
 	Reset(fsys *Filesystem) error
 
+	// Prepare makes what Mount will need of a new layer, so that the first
+	// Mount needn't. Idempotent; layer is the layer's directory.
+	Prepare(ctx context.Context, layer string) error
+
 	// Forget drops whatever the union keeps beside the store for a layer that
 	// is being removed. Idempotent; layer is the layer's directory.
 	Forget(layer string) error
+
+	// Close returns when the kernel has let go of everything that was
+	// unmounted. The union can be used further.
+	Close() error
 }
 
 // Change is one difference between a container and its image.

@@ -80,7 +80,7 @@ func ignoreClosed(err error) error {
 // Close stops every container and lets go of the kernel's things.
 func (d *Daemon) Close() error {
 	err := d.Containers.Close(context.Background(), Grace)
-	return errors.Join(err, d.Runtime.Close())
+	return errors.Join(err, d.Union.Close(), d.Runtime.Close())
 }
 
 // Serve runs one call. It is rcli's Service, and HTTP's.

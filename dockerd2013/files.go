@@ -35,7 +35,7 @@ func (d *Daemon) CmdDiff(ctx context.Context, c *rcli.Call) error {
 	}
 	var b bytes.Buffer
 	for _, change := range changes {
-		fmt.Fprintln(&b, change)
+		fmt.Fprintln(&b, printable(change.String()))
 	}
 	_, err = b.WriteTo(c.Stdout)
 	return err

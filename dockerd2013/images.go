@@ -67,6 +67,9 @@ func (d *Daemon) importImage(ctx context.Context, c *rcli.Call, name string, r i
 	show, done := progress(c, name)
 	img, err := d.Images.Import(ctx, name, r, parent, show)
 	done()
+	if err == nil {
+		err = d.Union.Prepare(ctx, img.Layers[0])
+	}
 	if err != nil {
 		return err
 	}

@@ -17,8 +17,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // tempMark stands in the name of every temporary file: .NAME.new-RANDOM
@@ -101,20 +99,13 @@ func publish(temp, path string) error {
 
 // SyncDir makes the names in a folder durable: what was created, renamed or
 // removed there before the call.
-func SyncDir(dir string) error { return syncOpened(dir, unix.Fsync) }
-
-// SyncFS makes everything durable that was written to the file system that
-// holds dir (syncfs(2)): one call for a tree of any number of files. It waits
-// for other programs' writes too.
-func SyncFS(dir string) error { return syncOpened(dir, unix.Syncfs) }
-
-func syncOpened(dir string, sync func(fd int) error) error {
+func SyncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("durable: sync: %w", err)
+		return fmt.Errorf("durable: %w", err)
 	}
-	if err := errors.Join(sync(int(f.Fd())), f.Close()); err != nil {
-		return fmt.Errorf("durable: sync %s: %w", dir, err)
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("durable: %w", err)
 	}
 	return nil
 }

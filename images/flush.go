@@ -57,3 +57,10 @@ func (f *flusher) finish() error {
 	}
 	return nil
 }
+
+// abandon ends a flusher of files that nobody wants any more.
+func (f *flusher) abandon() error {
+	close(f.stop)
+	<-f.errs
+	return f.dir.Close()
+}

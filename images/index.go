@@ -4,179 +4,181 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"docker2013/durable"
 )
 
-// index is index.json.
+// index is what index.json holds. An index in use is never changed: a writer
+// changes a copy, saves it, and puts it in the place of the old one.
 type index struct {
-	Path   string              // where the store was when it was written
+	Path   string              // of index.json itself
 	ByName map[string][]*Image // newest first
-	ById   map[string]*Image
+	ById   map[string]*Image   // the same images
 }
 
-// loadIndex reads index.json; where there is none the index is empty.
-func loadIndex(path string) (index, error) {
+// loadIndex reads index.json; where there is none there are no images. All
+// layers get paths in the folder layers, wherever the store was when the index
+// was written: in 2013 a store could not be moved.
+func loadIndex(path, layers string) (*index, error) {
+	x := &index{Path: path, ByName: map[string][]*Image{}, ById: map[string]*Image{}}
 	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return index{Path: filepath.Dir(path), ByName: map[string][]*Image{}, ById: map[string]*Image{}}, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return x, nil
 	}
 	if err != nil {
-		return index{}, err
+		return nil, err
 	}
-	x, err := parseIndex(data)
-	if err != nil {
-		return index{}, fmt.Errorf("%s: %w; it was left as it is: repair it, or move it away to begin with no images (the layers stay)", path, err)
+	var stored index
+	if err := json.Unmarshal(data, &stored); err != nil {
+		return nil, corrupt(path, err)
 	}
-	return x, nil
-}
-
-// parseIndex understands index.json and makes sure that every image in it can
-// be used as one. ErrCorrupt.
-func parseIndex(data []byte) (index, error) {
-	var x index
-	if err := json.Unmarshal(data, &x); err != nil {
-		return index{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	if x.ByName == nil {
-		x.ByName = map[string][]*Image{}
-	}
-	if x.ById == nil {
-		x.ById = map[string]*Image{}
-	}
-	check := func(where string, img *Image) error {
-		switch {
-		case img == nil:
-			return fmt.Errorf("%w: %s is null", ErrCorrupt, where)
-		case img.Id == "":
-			return fmt.Errorf("%w: %s has no id", ErrCorrupt, where)
-		case len(img.Layers) == 0:
-			return fmt.Errorf("%w: %s has no layers", ErrCorrupt, where)
-		}
-		for _, layer := range img.Layers {
-			switch base := filepath.Base(layer); base {
-			case ".", "..", "/":
-				return fmt.Errorf("%w: %s has a layer %q", ErrCorrupt, where, layer)
-			}
-		}
-		return nil
-	}
-	for name, history := range x.ByName {
+	for name, history := range stored.ByName {
 		for _, img := range history {
-			if err := check("an image of "+name, img); err != nil {
-				return index{}, err
+			if err := img.check(name); err != nil {
+				return nil, corrupt(path, err)
+			}
+			// The 2013 daemon listed the same tar as often as it was imported.
+			if x.ById[img.Id] == nil {
+				x.ById[img.Id] = img
+				x.ByName[name] = append(x.ByName[name], img)
 			}
 		}
-		if len(history) == 0 {
-			delete(x.ByName, name)
-		}
 	}
-	for id, img := range x.ById {
-		if err := check("image "+id, img); err != nil {
-			return index{}, err
+	for id, img := range stored.ById {
+		if img == nil || img.Id != id {
+			return nil, corrupt(path, fmt.Errorf("id %q is another image's", id))
 		}
-		if img.Id != id {
-			return index{}, fmt.Errorf("%w: image %s says that it is %s", ErrCorrupt, id, img.Id)
+		if x.ById[id] != nil {
+			continue
 		}
-	}
-	return x, nil
-}
-
-// save replaces index.json. In 2013 it was overwritten in place.
-func (x *index) save(path string) error {
-	data, err := json.Marshal(x)
-	if err != nil {
-		return err
-	}
-	return durable.WriteFile(path, data, 0o600)
-}
-
-// rebase makes the layers' paths right for where the store is now.
-func (x *index) rebase(root string, layerPath func(string) string) {
-	x.Path = root
-	for _, images := range x.ByName {
-		for _, img := range images {
-			rebase(img, layerPath)
+		name := id[:max(strings.LastIndexByte(id, ':'), 0)]
+		if err := img.check(name); err != nil {
+			return nil, corrupt(path, err)
 		}
+		x.insert(img)
 	}
 	for _, img := range x.ById {
-		rebase(img, layerPath)
+		for i, layer := range img.Layers {
+			img.Layers[i] = filepath.Join(layers, filepath.Base(layer))
+		}
 	}
+	return x, nil
 }
 
-func rebase(img *Image, layerPath func(string) string) {
-	for i, layer := range img.Layers {
-		img.Layers[i] = layerPath(filepath.Base(layer))
-	}
+func corrupt(path string, err error) error {
+	return fmt.Errorf("%w: %s: %w; nothing has been changed: mend the file, or move it away to begin with no images", ErrCorrupt, path, err)
 }
 
-func (x *index) find(nameOrID string) *Image {
-	if img := x.ById[nameOrID]; img != nil {
-		return img
+func isFolder(path string) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && fi.IsDir()
+}
+
+// check reports whether a stored image makes sense under a name.
+func (i *Image) check(name string) error {
+	switch {
+	case i == nil:
+		return fmt.Errorf("%q has an image that is null", name)
+	case !strings.HasPrefix(i.Id, name+":") || !isHash(i.Id[len(name)+1:]):
+		return fmt.Errorf("%q has an image with the id %q", name, i.Id)
+	case len(i.Layers) == 0:
+		return fmt.Errorf("%q has no layers", i.Id)
 	}
-	if history := x.ByName[nameOrID]; len(history) > 0 {
-		return history[0]
+	for _, layer := range i.Layers {
+		if !filepath.IsAbs(layer) || filepath.Clean(layer) != layer || !isHash(filepath.Base(layer)) {
+			return fmt.Errorf("%q has the layer %q", i.Id, layer)
+		}
 	}
 	return nil
 }
 
-func (x *index) names() []string { return slices.Sorted(maps.Keys(x.ByName)) }
-
-// doomed are the images that the removal of a name or an id means.
-func (x *index) doomed(nameOrID string) []*Image {
-	if img := x.ById[nameOrID]; img != nil {
-		return []*Image{img}
+// save replaces index.json.
+func (x *index) save() error {
+	data, err := json.Marshal(x)
+	if err != nil {
+		return err
 	}
-	return x.ByName[nameOrID]
+	return durable.WriteFile(x.Path, data, 0o600)
 }
 
-// add makes img the newest of its name.
-func (x *index) add(img *Image) {
-	x.remove(img.Id)
+// clone is a copy that can be changed. The images are shared.
+func (x *index) clone() *index {
+	c := &index{Path: x.Path, ByName: map[string][]*Image{}, ById: maps.Clone(x.ById)}
+	for name, history := range x.ByName {
+		c.ByName[name] = slices.Clone(history)
+	}
+	return c
+}
+
+// insert adds an image by its age. An older one of the same id is replaced: the
+// same tar again becomes the newest, not a second entry.
+func (x *index) insert(img *Image) {
+	if old := x.ById[img.Id]; old != nil {
+		if img.Parent == img.Id { // made from its older self
+			img.Parent = old.Parent
+		}
+		x.remove(old)
+	}
 	name := img.Name()
-	x.ByName[name] = slices.Insert(slices.Clone(x.ByName[name]), 0, img)
+	history := x.ByName[name]
+	i := 0
+	for i < len(history) && history[i].Created.After(img.Created) {
+		i++
+	}
+	x.ByName[name] = slices.Insert(history, i, img)
 	x.ById[img.Id] = img
 }
 
-func (x *index) remove(id string) {
-	img := x.ById[id]
-	delete(x.ById, id)
-	if img == nil {
-		return
-	}
+func (x *index) remove(img *Image) {
 	name := img.Name()
-	left := slices.DeleteFunc(slices.Clone(x.ByName[name]), func(other *Image) bool { return other.Id == id })
-	if len(left) == 0 {
+	x.ByName[name] = slices.DeleteFunc(x.ByName[name], func(i *Image) bool { return i.Id == img.Id })
+	if len(x.ByName[name]) == 0 {
 		delete(x.ByName, name)
-		return
 	}
-	x.ByName[name] = left
+	delete(x.ById, img.Id)
 }
 
-// uses reports whether an image has the layer.
-func (x *index) uses(layer string) bool {
-	for _, img := range x.ById {
-		if slices.Contains(img.Layers, layer) {
-			return true
+// minPrefix is the shortest beginning of a hash that stands for an image.
+const minPrefix = 4
+
+// find returns the images that a user may mean: of an id or the beginning of a
+// hash the one, of a name all, newest first.
+func (x *index) find(nameOrID string) []*Image {
+	if img := x.ById[nameOrID]; img != nil {
+		return []*Image{img}
+	}
+	if history := x.ByName[nameOrID]; history != nil {
+		return history
+	}
+	var found []*Image
+	for id, img := range x.ById {
+		hash := nameOrID
+		if i := strings.LastIndexByte(nameOrID, ':'); i >= 0 && nameOrID[:i] == img.Name() {
+			hash = nameOrID[i+1:]
+		}
+		if len(hash) >= minPrefix && strings.HasPrefix(id[len(img.Name())+1:], hash) {
+			found = append(found, img)
 		}
 	}
-	return false
-}
-
-// clone copies the maps; images in them are never changed.
-func (x *index) clone() index {
-	return index{Path: x.Path, ByName: maps.Clone(x.ByName), ById: maps.Clone(x.ById)}
-}
-
-func (i *Image) clone() *Image {
-	if i == nil {
+	if len(found) > 1 { // ambiguous
 		return nil
 	}
-	c := *i
-	c.Layers = slices.Clone(i.Layers)
-	return &c
+	return found
+}
+
+// layers are the folders of all images' layers.
+func (x *index) layers() map[string]bool {
+	all := map[string]bool{}
+	for _, img := range x.ById {
+		for _, layer := range img.Layers {
+			all[layer] = true
+		}
+	}
+	return all
 }

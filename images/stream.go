@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
@@ -102,7 +101,7 @@ func (s *stream) end(err error) error {
 
 // id is the layer's id. To be called after Read has returned io.EOF.
 func (s *stream) id() LayerID {
-	return LayerID(hex.EncodeToString(s.hash.Sum(nil)[:8]))
+	return LayerID(shortHash(s.hash.Sum(nil)))
 }
 
 // pump fills chunk after chunk. It returns io.EOF at the end of the stream.

@@ -56,6 +56,7 @@ type folder struct {
 type limits struct {
 	bytes   int64 // of all files together, holes included
 	entries int64 // files, folders, links and the rest
+	stream  int64 // bytes of the tar itself, uncompressed
 }
 
 const (

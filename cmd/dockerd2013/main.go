@@ -155,7 +155,8 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	recorder := &trace.Recorder{}
 	evidence.Register(recorder)
 	containers, err := container.Open(ctx, containersDir, container.Options{
-		Union: union, Runtime: rt, Layer: store.LayerPath, Log: log,
+		Union: union, Runtime: rt, Log: log,
+		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
 	})
 	if err != nil {
 		return nil, errors.Join(err, rt.Close())
