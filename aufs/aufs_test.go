@@ -62,7 +62,7 @@ func TestListed(t *testing.T) {
 func TestKernel(t *testing.T) {
 	u, err := New()
 	if errors.Is(err, ErrNoAUFS) {
-		t.Skip("SKIPPED: THIS KERNEL HAS NO AUFS: the mount itself isn't tested")
+		t.Skip("not on this host: the kernel has no AUFS, so its mount is not tested")
 	}
 	ok(t, err)
 	dir := t.TempDir()

@@ -100,3 +100,33 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 		t.Errorf("%d bytes were not taken", r.Len())
 	}
 }
+
+func TestUndoONLCR(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\r\r\nb\r\r\n": "a\r\nb\r\n",
+		"a\r\nb":         "a\nb", // a program that wants its \n raw
+		"10%\r20%\r":     "10%\r20%\r",
+		"\r\r\r\r\n":     "\r\r\r\n",
+		"\n\n":           "\n\n",
+		"":               "",
+	} {
+		for size := range 3 { // however the bytes arrive
+			r := io.Reader(bytes.NewBufferString(in))
+			if size > 0 {
+				r = &pieces{r, size}
+			}
+			got, err := io.ReadAll(&undoONLCR{r: r})
+			if err != nil || string(got) != want {
+				t.Errorf("%q in pieces of %d became %q, %v; want %q", in, size, got, err, want)
+			}
+		}
+	}
+}
+
+// pieces reads at most n bytes at a time.
+type pieces struct {
+	r io.Reader
+	n int
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }

@@ -150,8 +150,12 @@ func (s *stdio) pump(c *Container, log *logFile, r *os.File) {
 	} else {
 		s.errFrom = from
 	}
+	var output io.Reader = r
+	if r == s.terminal {
+		output = &undoONLCR{r: r}
+	}
 	s.pumps.Go(func() {
-		if err := log.copyFrom(r); err != nil {
+		if err := log.copyFrom(output); err != nil {
 			c.log.Error("container output was lost", "container", c.id, "err", err)
 		}
 		if r != s.terminal {
@@ -228,3 +232,32 @@ func (s *stdio) finish(c *Container) {
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
+
+// undoONLCR takes back what our terminal does to the output. LXC gives the
+// container a terminal of its own, which turns each \n into \r\n, and passes the
+// bytes on to ours, which does so again (ONLCR, termios(3); LXC insists on it). So
+// before every \n there is one \r too many.
+type undoONLCR struct {
+	r    io.Reader
+	held bool // a \r was read and not given out: it may be the one
+}
+
+func (u *undoONLCR) Read(p []byte) (int, error) {
+	if len(p) < 2 {
+		return 0, io.ErrShortBuffer
+	}
+	n, err := u.r.Read(p[1:]) // room for the one that is held
+	out := p[:0]
+	for _, b := range p[1 : 1+n] {
+		if u.held && b != '\n' {
+			out = append(out, '\r')
+		}
+		if u.held = b == '\r'; !u.held {
+			out = append(out, b)
+		}
+	}
+	if err != nil && u.held {
+		out, u.held = append(out, '\r'), false
+	}
+	return len(out), err
+}

@@ -62,6 +62,7 @@ func loadIndex(path, layers string) (*index, error) {
 			return nil, corrupt(path, err)
 		}
 		x.insert(img)
+		slices.SortStableFunc(x.ByName[name], func(a, b *Image) int { return b.Created.Compare(a.Created) })
 	}
 	for _, img := range x.ById {
 		for i, layer := range img.Layers {
@@ -116,8 +117,8 @@ func (x *index) clone() *index {
 	return c
 }
 
-// insert adds an image by its age. An older one of the same id is replaced: the
-// same tar again becomes the newest, not a second entry.
+// insert makes img the newest of its name. An older one of the same id goes: the
+// same tar again is no second entry.
 func (x *index) insert(img *Image) {
 	if old := x.ById[img.Id]; old != nil {
 		if img.Parent == img.Id { // made from its older self
@@ -125,13 +126,7 @@ func (x *index) insert(img *Image) {
 		}
 		x.remove(old)
 	}
-	name := img.Name()
-	history := x.ByName[name]
-	i := 0
-	for i < len(history) && history[i].Created.After(img.Created) {
-		i++
-	}
-	x.ByName[name] = slices.Insert(history, i, img)
+	x.ByName[img.Name()] = slices.Insert(x.ByName[img.Name()], 0, img)
 	x.ById[img.Id] = img
 }
 

@@ -2,6 +2,7 @@ package images
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -116,6 +117,9 @@ func (u *unpacker) run() error {
 			return err
 		}
 		if err := u.entry(hdr); err != nil {
+			if cause := context.Cause(u.stream.ctx); cause != nil { // another entry's, or the caller's
+				return cause
+			}
 			return fmt.Errorf("%q: %w", hdr.Name, err)
 		}
 		// What entry left unread must not count as read by the next Next.

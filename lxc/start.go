@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"docker2013/container"
 	"docker2013/trace"
@@ -59,14 +58,6 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, io container.
 
 	step = trace.Step(ctx, "runtime.isolate")
 	p.awaitRunning()
-	if io.Terminal {
-		// LXC gives the container a terminal of its own and passes the bytes on
-		// to this one, which it has just told to turn each \n into \r\n. The
-		// container's own has done so already.
-		if _, err := term.MakeRaw(int(io.In.Fd())); err != nil {
-			rt.log.Warn("make the terminal raw", "container", r.Id, "err", err)
-		}
-	}
 	err := p.awaitProgram()
 	step.Set("pid", p.pid)
 	if step.End(err) != nil {

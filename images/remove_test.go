@@ -1,0 +1,84 @@
+package images
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestCopy(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	data := makeTar(t, file("f", "x"))
+	src := put(t, s, "src", data, nil)
+	img, err := s.Copy("src", "copy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img.Id != "copy:"+layerID(data) || img.Parent != src.Id || !slices.Equal(img.Layers, src.Layers) {
+		t.Errorf("copy %+v of %+v", img, src)
+	}
+	if self, err := s.Copy("src", "src"); err != nil || self.Id != src.Id || self.Parent != "" || s.Len() != 2 {
+		t.Errorf("copy to itself %+v, %v", self, err)
+	}
+	if _, err := s.Copy("nosuch", "x"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no source: %v", err)
+	}
+	if _, err := s.Copy("src", "a b"); !errors.Is(err, ErrBadName) {
+		t.Errorf("bad name: %v", err)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	needRoot(t)
+	s := newStore(t)
+	one, two, up := makeTar(t, file("f", "1")), makeTar(t, file("f", "2")), makeTar(t, file("f", "3"))
+	base := put(t, s, "base", one, nil)
+	put(t, s, "base", two, nil)
+	mine := put(t, s, "mine", up, base)
+
+	remove := func(what string, inUse func(string) bool, want ...string) {
+		t.Helper()
+		removed, err := s.Remove(what, inUse)
+		if err != nil {
+			t.Errorf("remove %s: %v", what, err)
+		}
+		var ids []string
+		for _, layer := range removed {
+			ids = append(ids, filepath.Base(layer))
+		}
+		slices.Sort(want)
+		if !slices.Equal(ids, want) {
+			t.Errorf("remove %s: layers %v, want %v", what, ids, want)
+		}
+	}
+	usesUp := func(layer string) bool { return layer == s.LayerPath(layerID(up)) }
+	if _, err := s.Remove("mine", usesUp); !errors.Is(err, ErrInUse) || s.Len() != 3 {
+		t.Errorf("in use: %v, %d images", err, s.Len())
+	}
+	if _, err := s.Remove("nosuch", nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no such: %v", err)
+	}
+	remove("base", usesUp, layerID(two)) // both images; mine keeps the other layer
+	onlyLayers(t, s, layerID(one), layerID(up))
+	if got := ids(s); !slices.Equal(got, []string{mine.Id}) {
+		t.Errorf("images %v", got)
+	}
+	if _, err := s.Copy("mine", "copy"); err != nil {
+		t.Fatal(err)
+	}
+	remove("mine", usesUp) // the copy has all its layers
+	remove("copy:"+imageHash(mine.Layers), nil, layerID(one), layerID(up))
+	onlyLayers(t, s)
+	if again := openStore(t, filepath.Dir(s.layers)); again.Len() != 0 || len(again.Names()) != 0 || len(again.LayerPaths()) != 0 {
+		t.Errorf("left: %v", ids(again))
+	}
+
+	gone := put(t, s, "gone", one, nil)
+	if err := os.RemoveAll(gone.Layers[0]); err != nil {
+		t.Fatal(err)
+	}
+	remove("gone", nil)
+}
