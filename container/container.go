@@ -145,8 +145,9 @@ func (c *Container) begin(ctx context.Context, size Window) (*run, error) {
 		err = errors.Join(sync(), <-flushed)
 		return r, err
 	}
-	c.failed(r, err)
-	return nil, errors.Join(err, <-flushed)
+	ferr := <-flushed
+	c.failed(ctx, r, err)
+	return nil, errors.Join(err, ferr)
 }
 
 // flushNew makes the creation of a container durable, the first time.
@@ -193,16 +194,19 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 }
 
 // failed ends a run that never was: the record says why.
-func (c *Container) failed(r *run, cause error) {
+func (c *Container) failed(ctx context.Context, r *run, cause error) {
 	sync, err := c.end(r, func(s *State) {
 		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now()}
 	})
-	close(r.started)
-	close(r.done)
 	if err == nil {
 		err = sync()
 	}
-	if err != nil {
+	if err == nil && c.config.AutoRemove {
+		err = c.store.Remove(ctx, c)
+	}
+	close(r.started)
+	close(r.done)
+	if err != nil && !errors.Is(err, ErrRemoved) {
 		c.log.Error("save why a container didn't start", "container", c.id, "err", err)
 	}
 }

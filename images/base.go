@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -126,12 +127,31 @@ func (b *baseTar) program(name, from, pkg string) {
 		return
 	}
 	defer f.Close() // opened to read
+	if err := checkStatic(f, pkg); err != nil {
+		b.err = err
+		return
+	}
 	fi, err := f.Stat()
 	if err != nil {
 		b.err = err
 		return
 	}
 	b.file(name, f, fi.Size(), 0o755)
+}
+
+// checkStatic refuses a program that needs shared libraries, which base has not:
+// the Debian package busybox, too, has a /bin/busybox.
+func checkStatic(f *os.File, pkg string) error {
+	program, err := elf.NewFile(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s needs shared libraries: apt-get install %s", f.Name(), pkg)
+		}
+	}
+	return nil
 }
 
 func missing(program, pkg string, err error) error {

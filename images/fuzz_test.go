@@ -16,15 +16,12 @@ func FuzzImport(f *testing.F) {
 	}
 	f.Add([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"))
 	f.Add([]byte("\x28\xb5\x2f\xfd\x04\x00\x01\x00\x00"))
-	memory := ""
-	if fi, err := os.Stat("/dev/shm"); err == nil && fi.IsDir() {
-		memory = "/dev/shm" // no disk to wait for
-	}
+	memory := fuzzDir(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if bytes.HasPrefix(data, []byte("\xfd7zXZ\x00")) {
 			return // another program's to fuzz
 		}
-		home, err := os.MkdirTemp(memory, "fuzz-import-")
+		home, err := os.MkdirTemp(memory, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,4 +51,25 @@ func FuzzImport(f *testing.F) {
 		}
 		onlyLayers(t, s, filepath.Base(img.Layers[0]))
 	})
+}
+
+// fuzzDir is a folder in memory, if there is such a place: no disk to wait for.
+// The fuzzing process makes it and tells its workers, as they are killed at the
+// end and clean up nothing.
+func fuzzDir(f *testing.F) string {
+	const variable = "IMAGES_FUZZ_DIR"
+	if dir := os.Getenv(variable); dir != "" {
+		return dir
+	}
+	memory := ""
+	if fi, err := os.Stat("/dev/shm"); err == nil && fi.IsDir() {
+		memory = "/dev/shm"
+	}
+	dir, err := os.MkdirTemp(memory, "fuzz-import-")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Setenv(variable, dir)
+	f.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

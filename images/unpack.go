@@ -132,17 +132,21 @@ func (u *unpacker) run() error {
 // finish sets the folders' times and reads what follows the archive: padding,
 // over which the layer's id is taken too.
 func (u *unpacker) finish() error {
+	if err := u.wait(); err != nil {
+		return err
+	}
 	for _, f := range u.folders {
 		if err := u.enter(path.Dir(f.name)); err != nil {
 			return fmt.Errorf("%q: %w", f.name, err)
 		}
 		p := place{int(u.parent.Fd()), path.Base(f.name)}
-		if err := p.setTimes(f.times); err != nil {
+		st, err := p.stat()
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR { // unless a later entry replaced it
+			err = p.setTimes(f.times)
+		}
+		if err != nil {
 			return fmt.Errorf("%q: %w", f.name, err)
 		}
-	}
-	if err := u.wait(); err != nil {
-		return err
 	}
 	_, err := io.CopyBuffer(io.Discard, u.stream, u.buf)
 	return err
