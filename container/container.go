@@ -84,11 +84,23 @@ func (c *Container) change(f func(*Record)) (sync func() error, err error) {
 	}
 	next := c.record
 	f(&next)
-	if sync, err = saveJSON(filepath.Join(next.Root, "config.json"), next); err != nil {
+	flush, err := saveJSON(filepath.Join(next.Root, "config.json"), next)
+	if err != nil {
 		return nil, fmt.Errorf("save container %s: %w", next.Id, err)
 	}
 	c.record = next
-	return sync, nil
+	return unlessRemoved(flush), nil
+}
+
+// unlessRemoved makes nothing of what is not there any more: a container that
+// ends at once can be removed before its beginning is on the disk.
+func unlessRemoved(flush func() error) func() error {
+	return func() error {
+		if err := flush(); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 }
 
 func saveJSON(path string, v any) (sync func() error, err error) {
@@ -158,7 +170,7 @@ func (c *Container) flushNew() error {
 	c.mu.Unlock()
 	var errs []error
 	for _, f := range flush {
-		errs = append(errs, f())
+		errs = append(errs, unlessRemoved(f)())
 	}
 	return errors.Join(errs...)
 }
@@ -242,9 +254,7 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	// disk as well.
 	close(r.done)
 	if sync != nil {
-		if serr := sync(); !errors.Is(serr, os.ErrNotExist) { // else it has been removed meanwhile
-			err = errors.Join(err, serr)
-		}
+		err = errors.Join(err, sync())
 	}
 	if err != nil && !errors.Is(err, ErrRemoved) {
 		c.log.Error("clean up after a container's end", "container", c.id, "err", err)

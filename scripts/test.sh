@@ -44,7 +44,7 @@ strict=()
 	while read -r package target; do
 		[ -n "$package" ] || continue
 		printf -- '-- %s\n' "$target"
-		go_test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" "$package"
+		go_test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 1x "$package"
 	done <<<"$targets"
 
 	step end-to-end tests
