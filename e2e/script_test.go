@@ -126,6 +126,7 @@ func theDaemon(ts *testscript.TestScript) *daemon {
 //	daemon stop            SIGTERM, and waits for its end
 //	daemon kill            SIGKILL
 //	daemon refuses FLAG…   it must end by itself; its stderr becomes stderr
+//	daemon clean           runs it with --cleanup
 //	daemon log             its log becomes stdout
 func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	d := theDaemon(ts)
@@ -160,6 +161,11 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("the daemon ran; it should have refused")
 		}
 		ts.Check(os.WriteFile(ts.MkAbs("refusal"), stderr.Bytes(), 0o644))
+	case "clean":
+		out, err := d.command([]string{"--cleanup"}).CombinedOutput()
+		if err != nil {
+			ts.Fatalf("--cleanup: %v\n%s", err, out)
+		}
 	case "log":
 		_, err := io.WriteString(ts.Stdout(), d.log())
 		ts.Check(err)
