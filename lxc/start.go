@@ -142,9 +142,9 @@ func startError(r *container.Record, log string) *container.StartError {
 	}
 	if first == "" {
 		first = "it gave no reason"
-		if r.Config.Keys == "2013" {
-			first = "it refuses the keys of 2013, renamed in LXC 2.1; they are in " + configPath(r)
-		}
+	}
+	if r.Config.Keys == "2013" {
+		first = fmt.Sprintf("it refuses the keys of 2013, renamed in LXC 2.1 (%s); they are in %s", first, configPath(r))
 	}
 	return &container.StartError{Code: 125, Text: "lxc-start failed: " + first}
 }
