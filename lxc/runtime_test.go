@@ -355,6 +355,29 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// What LXC has to say is never said on the container's stderr.
+func TestLXCIsQuiet(t *testing.T) {
+	e := newEngine(t)
+	ctx := context.Background()
+	c := e.create(t, container.Config{}, "sleep", "1000")
+	if err := c.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := c.Exec(ctx, container.Exec{Args: []string{"true"}, Env: []string{"PATH=/bin"}}); err != nil || exit.Code != 0 {
+		t.Errorf("exec: %+v, %v", exit, err)
+	}
+	missing := e.create(t, container.Config{}, "/bin/nosuch")
+	if err := missing.Start(ctx); err == nil {
+		t.Error("a missing program was started")
+	}
+	for _, c := range []*container.Container{c, missing} {
+		var out bytes.Buffer
+		if err := c.Logs(ctx, &out, &out, false); err != nil || out.Len() > 0 {
+			t.Errorf("logs %q, %v; want nothing", out.String(), err)
+		}
+	}
+}
+
 func pipe(t *testing.T) (inR, inW, outR, outW *os.File) {
 	t.Helper()
 	inR, inW, err := os.Pipe()

@@ -18,12 +18,11 @@ import (
 
 // startArgs is lxc-start's command line: the one of 2013
 // (docker@bba4e36807:container.go:262) and, before the "--", what today's LXC
-// needs: -F because it would go to the background, -P to be ours alone, and a
-// log in place of messages on the container's stderr.
+// needs: -F because it would go to the background, -P to be ours alone, -q because
+// its stderr is the container's.
 func (rt *Runtime) startArgs(r *container.Record) []string {
 	args := []string{"-n", r.Id, "-f", configPath(r),
-		"-F", "-P", rt.lxcpath, "-q", "-o", logPath(r), "-l", "ERROR",
-		"--", r.Path}
+		"-F", "-P", rt.lxcpath, "-q", "--", r.Path}
 	return append(args, r.Args...)
 }
 
@@ -144,7 +143,7 @@ func startError(r *container.Record, log string) *container.StartError {
 		first = "it gave no reason"
 	}
 	if r.Config.Keys == "2013" {
-		first = fmt.Sprintf("it refuses the keys of 2013, renamed in LXC 2.1 (%s); they are in %s", first, configPath(r))
+		first = "it refuses the keys of 2013, renamed in LXC 2.1; they are in " + configPath(r)
 	}
 	return &container.StartError{Code: 125, Text: "lxc-start failed: " + first}
 }

@@ -24,6 +24,11 @@ var (
 // The mount targets are relative: LXC takes them below the container's root.
 // In 2013 they were absolute, and began with the path of rootfs/.
 var configTemplate = template.Must(template.New("config.lxc").Parse(`# {{.Record.Id}}: written anew at every start
+
+# ours: where LXC says what went wrong; first, so that it can say so of all below
+lxc.log.file = {{.Log}}
+lxc.log.level = ERROR
+
 {{.Keys.Utsname}} = {{.Hostname}}
 
 # the union mount
@@ -112,6 +117,10 @@ func (v view) Hostname() string {
 	}
 	return v.Record.Id
 }
+
+// Log is the file of LXC's own log. (Given on the command line instead, lxc-start
+// writes to the container's stderr as well, -q or not.)
+func (v view) Log() string { return logPath(v.Record) }
 
 // Target is where something is mounted, the way the year wants it.
 func (v view) Target(path string) string {
