@@ -121,11 +121,16 @@ func (c *Container) Start(ctx context.Context) error {
 
 // Run starts the container, streams until it ends, and returns its exit code.
 func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
+	out, err := c.outputs() // before it can end, and with --rm be removed
+	if err != nil {
+		return ExitUnknown, err
+	}
+	defer out.close()
 	r, err := c.begin(ctx, a.Size)
 	if err != nil {
 		return exitCode(err), err
 	}
-	if err := c.stream(ctx, r, a, r.io.outFrom, r.io.errFrom); err != nil {
+	if err := c.stream(ctx, r, a, out, r.io.outFrom, r.io.errFrom); err != nil {
 		return ExitUnknown, err
 	}
 	return r.code, r.err
@@ -338,8 +343,8 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 		return err
 	}
 	if c.Record().State.Paused { // it can't see the signal until it goes on
-		if err := c.Unpause(); err != nil && !errors.Is(err, ErrNotPaused) && !errors.Is(err, ErrNotRunning) {
-			return err
+		if err := c.Unpause(); err != nil { // it may have ended at once
+			c.log.Debug("unpause to stop", "container", c.id, "err", err)
 		}
 	}
 	patient, cancel := context.WithTimeout(ctx, grace)
@@ -442,13 +447,18 @@ func (c *Container) Attach(ctx context.Context, a Attach) error {
 	if err != nil {
 		return err
 	}
-	return c.stream(ctx, r, a, c.stdout.length(), c.stderr.length())
+	out, err := c.outputs()
+	if err != nil {
+		return err
+	}
+	defer out.close()
+	return c.stream(ctx, r, a, out, c.stdout.length(), c.stderr.length())
 }
 
 // stream copies in both directions, with the output from the given places in
 // the logs on, and returns when everything of the run is gone. An input that
 // the container doesn't take is left unread.
-func (c *Container) stream(ctx context.Context, r *run, a Attach, outFrom, errFrom int64) error {
+func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs, outFrom, errFrom int64) error {
 	if w := r.io.input(); a.Stdin != nil && w != nil {
 		go func() {
 			_, _ = io.Copy(w, a.Stdin) // ends with the client or with the container
@@ -457,17 +467,7 @@ func (c *Container) stream(ctx context.Context, r *run, a Attach, outFrom, errFr
 			}
 		}()
 	}
-	errs := make(chan error, 2)
-	out := func(l *logFile, w io.Writer, from int64) {
-		if w == nil {
-			errs <- nil
-			return
-		}
-		errs <- l.copyTo(ctx, w, from, true)
-	}
-	go out(c.stdout, a.Stdout, outFrom)
-	go out(c.stderr, a.Stderr, errFrom)
-	if err := errors.Join(<-errs, <-errs); err != nil {
+	if err := out.follow(ctx, a.Stdout, a.Stderr, outFrom, errFrom); err != nil {
 		return err
 	}
 	select {
@@ -478,20 +478,59 @@ func (c *Container) stream(ctx context.Context, r *run, a Attach, outFrom, errFr
 	}
 }
 
+// outputs reads both of the container's logs.
+type outputs struct{ stdout, stderr *logReader }
+
+func (c *Container) outputs() (*outputs, error) {
+	stdout, err := c.stdout.reader()
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := c.stderr.reader()
+	if err != nil {
+		stdout.close()
+		return nil, err
+	}
+	return &outputs{stdout, stderr}, nil
+}
+
+func (o *outputs) close() {
+	o.stdout.close()
+	o.stderr.close()
+}
+
+// follow copies both side by side until the run ends. A writer that is nil
+// gets nothing.
+func (o *outputs) follow(ctx context.Context, stdout, stderr io.Writer, outFrom, errFrom int64) error {
+	errs := make(chan error, 2)
+	one := func(r *logReader, w io.Writer, from int64) {
+		if w == nil {
+			errs <- nil
+			return
+		}
+		errs <- r.copyTo(ctx, w, from, true)
+	}
+	go one(o.stdout, stdout, outFrom)
+	go one(o.stderr, stderr, errFrom)
+	return errors.Join(<-errs, <-errs)
+}
+
 // Logs writes what the container has written so far: all of stdout, then all of
 // stderr, as in 2013. With follow it goes on until the run ends, both side by
 // side.
 func (c *Container) Logs(ctx context.Context, stdout, stderr io.Writer, follow bool) error {
-	if !follow {
-		if err := c.stdout.copyTo(ctx, stdout, 0, false); err != nil {
-			return err
-		}
-		return c.stderr.copyTo(ctx, stderr, 0, false)
+	out, err := c.outputs()
+	if err != nil {
+		return err
 	}
-	errs := make(chan error, 2)
-	go func() { errs <- c.stdout.copyTo(ctx, stdout, 0, true) }()
-	go func() { errs <- c.stderr.copyTo(ctx, stderr, 0, true) }()
-	return errors.Join(<-errs, <-errs)
+	defer out.close()
+	if follow {
+		return out.follow(ctx, stdout, stderr, 0, 0)
+	}
+	if err := out.stdout.copyTo(ctx, stdout, 0, false); err != nil {
+		return err
+	}
+	return out.stderr.copyTo(ctx, stderr, 0, false)
 }
 
 // remove deletes the container's folder. Nothing of it may run or be mounted.

@@ -88,27 +88,35 @@ func (l *logFile) copyFrom(r io.Reader) (err error) {
 	}
 }
 
+// logReader is one who reads a log. It has the file open, so it can go on reading
+// when the container has been removed.
+type logReader struct {
+	log *logFile
+	f   *os.File
+}
+
+// reader opens the log, which needn't have been written to yet.
+func (l *logFile) reader() (*logReader, error) {
+	f, err := os.OpenFile(l.path, os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return &logReader{log: l, f: f}, nil
+}
+
+// close ends it: nothing was written, so nothing can be lost.
+func (r *logReader) close() { _ = r.f.Close() }
+
 // copyTo writes the log to w from the byte offset on. With follow it goes on
 // until the run ends, else it stops at what is there now.
-func (l *logFile) copyTo(ctx context.Context, w io.Writer, offset int64, follow bool) error {
-	var f *os.File
-	defer func() {
-		if f != nil {
-			_ = f.Close() // opened to read: nothing can be lost
-		}
-	}()
+func (r *logReader) copyTo(ctx context.Context, w io.Writer, offset int64, follow bool) error {
+	l := r.log
 	for {
 		l.mu.Lock()
 		size, live, grown := l.size, l.live, l.grown
 		l.mu.Unlock()
 		if size > offset {
-			if f == nil {
-				var err error
-				if f, err = os.Open(l.path); err != nil {
-					return fmt.Errorf("open log: %w", err)
-				}
-			}
-			n, err := io.Copy(w, io.NewSectionReader(f, offset, size-offset))
+			n, err := io.Copy(w, io.NewSectionReader(r.f, offset, size-offset))
 			offset += n
 			if err != nil {
 				return err

@@ -26,7 +26,7 @@ func TestLogReaders(t *testing.T) {
 	outs := make([]bytes.Buffer, 20)
 	follow := func(out *bytes.Buffer) {
 		wg.Go(func() {
-			if err := l.copyTo(context.Background(), out, 0, true); err != nil {
+			if err := readerOf(t, l).copyTo(context.Background(), out, 0, true); err != nil {
 				t.Error(err)
 			}
 		})
@@ -48,7 +48,7 @@ func TestLogReaders(t *testing.T) {
 	}
 	wg.Wait()
 	var late bytes.Buffer
-	if err := l.copyTo(context.Background(), &late, 0, true); err != nil {
+	if err := readerOf(t, l).copyTo(context.Background(), &late, 0, true); err != nil {
 		t.Fatal(err)
 	}
 	for i, out := range append(outs, late) {
@@ -67,7 +67,7 @@ func TestLogGoesOnAfterARestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		var run bytes.Buffer
-		if err := l.copyTo(context.Background(), &run, from, true); err != nil || run.String() != text {
+		if err := readerOf(t, l).copyTo(context.Background(), &run, from, true); err != nil || run.String() != text {
 			t.Errorf("this run wrote %q, %v; want %q", run.String(), err, text)
 		}
 	}
@@ -83,7 +83,7 @@ func TestLogReaderThatGivesUp(t *testing.T) {
 	gone := errors.New("the client has gone")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(gone) })
-	if err := l.copyTo(ctx, io.Discard, 0, true); !errors.Is(err, gone) {
+	if err := readerOf(t, l).copyTo(ctx, io.Discard, 0, true); !errors.Is(err, gone) {
 		t.Errorf("%v, want %v", err, gone)
 	}
 }
@@ -99,6 +99,16 @@ func TestLogThatCannotBeWritten(t *testing.T) {
 	if r.Len() != 0 {
 		t.Errorf("%d bytes were not taken", r.Len())
 	}
+}
+
+func readerOf(t *testing.T, l *logFile) *logReader {
+	t.Helper()
+	r, err := l.reader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.close)
+	return r
 }
 
 func TestUndoONLCR(t *testing.T) {

@@ -78,8 +78,15 @@ func build(dir string) error {
 }
 
 func TestScript(t *testing.T) {
+	// In our folder, by which the census knows what is ours: others may run
+	// these tests at the same time. A new one for each -count.
+	root, err := os.MkdirTemp(filepath.Dir(binaries), "run-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
+		WorkdirRoot:         root,
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
