@@ -1,6 +1,7 @@
 package dockerd2013
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -66,13 +67,24 @@ func printable(s string) string {
 	}, s)
 }
 
-// table is the aligned table of 2013: cells at least width wide, 3 spaces apart.
-func table(w io.Writer, width int) *tabwriter.Writer {
-	return tabwriter.NewWriter(w, width, 1, 3, ' ', 0)
+// aligned is the aligned table of 2013. It is sent as one: tabwriter writes cell
+// by cell, and each write to a client is a system call, or a frame.
+type aligned struct {
+	*tabwriter.Writer
+	out *bufio.Writer
 }
 
+// table begins a table with cells at least width wide, 3 spaces apart.
+func table(w io.Writer, width int) *aligned {
+	out := bufio.NewWriterSize(w, 64<<10)
+	return &aligned{tabwriter.NewWriter(out, width, 1, 3, ' ', 0), out}
+}
+
+// Flush sends the table.
+func (a *aligned) Flush() error { return errors.Join(a.Writer.Flush(), a.out.Flush()) }
+
 // row writes a table's row; errors are kept by the writer until its Flush.
-func row(w *tabwriter.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+func row(w io.Writer, cells ...string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
 
 func ago(now, t time.Time) string { return container.HumanDuration(now.Sub(t)) + " ago" }
 
