@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"docker2013/durable"
 	"docker2013/trace"
 )
 
@@ -38,18 +36,35 @@ type Container struct {
 	record  Record
 	run     *run // the current run, nil: none
 	removed bool
+	changes int // of the record, so far
 
-	unflushed []func() error // what Create has left to the first Start
+	flushing sync.Mutex
+	flushed  int // how many of the changes are durable
 }
 
 // run is one life of a container's process, from Start until it is cleaned up.
 type run struct {
 	started chan struct{} // closed when process and io are set, or done is closed
+	ended   chan struct{} // closed when the last process has ended and its output is in the logs
 	done    chan struct{} // closed when everything of the run is gone
 	process Process
 	io      *stdio
-	code    int   // valid after done
-	err     error // why code isn't the program's own, valid after done
+	code    int   // valid after ended
+	err     error // why code isn't the program's own, valid after ended
+}
+
+func newRun() *run {
+	return &run{started: make(chan struct{}), ended: make(chan struct{}), done: make(chan struct{})}
+}
+
+// over reports whether the last process has ended.
+func (r *run) over() bool {
+	select {
+	case <-r.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // Id is the container's name, 8 hex digits, and its default hostname.
@@ -73,50 +88,14 @@ func (c *Container) ctx(ctx context.Context) context.Context {
 	return trace.WithContainer(ctx, c.id, c.engine)
 }
 
-// change applies f to the record and saves it, all under the lock. The file is
-// replaced before change returns; sync makes it durable, which the caller can
-// let run beside other work but must not forget.
-func (c *Container) change(f func(*Record)) (sync func() error, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.removed {
-		return nil, ErrRemoved
-	}
-	next := c.record
-	f(&next)
-	flush, err := saveJSON(filepath.Join(next.Root, "config.json"), next)
-	if err != nil {
-		return nil, fmt.Errorf("save container %s: %w", next.Id, err)
-	}
-	c.record = next
-	return unlessRemoved(flush), nil
-}
-
-// unlessRemoved makes nothing of what is not there any more: a container that
-// ends at once can be removed before its beginning is on the disk.
-func unlessRemoved(flush func() error) func() error {
-	return func() error {
-		if err := flush(); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
-}
-
-func saveJSON(path string, v any) (sync func() error, err error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	return durable.Replace(path, data, 0o600)
-}
-
 // Start mounts the container's file system and starts its process. When it
 // returns nil the process has become the program; a *StartError says why it
 // couldn't. The run goes on when ctx ends: ctx only carries the trace.
 func (c *Container) Start(ctx context.Context) error {
-	_, err := c.begin(ctx, Window{})
-	return err
+	if _, err := c.begin(ctx, Window{}); err != nil {
+		return err
+	}
+	return c.flush()
 }
 
 // Run starts the container, streams until it ends, and returns its exit code.
@@ -139,55 +118,49 @@ func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
 // begin begins a run, in a terminal of the given size if it has one.
 func (c *Container) begin(ctx context.Context, size Window) (*run, error) {
 	ctx = context.WithoutCancel(c.ctx(ctx))
-	r := &run{started: make(chan struct{}), done: make(chan struct{})}
-	c.mu.Lock()
-	switch {
-	case c.removed:
-		c.mu.Unlock()
-		return nil, ErrRemoved
-	case c.run != nil:
-		c.mu.Unlock()
-		return nil, fmt.Errorf("start container %s: %w", c.id, ErrRunning)
+	r := newRun()
+	record, err := c.occupy(r)
+	if err != nil {
+		return nil, fmt.Errorf("start container %s: %w", c.id, err)
 	}
-	c.run = r
-	record := c.record
-	c.mu.Unlock()
 
-	flushed := make(chan error, 1)
-	go func() { flushed <- c.flushNew() }() // the disk works while LXC does
-	sync, err := c.start(ctx, r, &record, size)
-	if err == nil {
-		close(r.started)
-		go c.monitor(ctx, r)
-		err = errors.Join(sync(), <-flushed)
-		return r, err
+	if err := c.start(ctx, r, &record, size); err != nil {
+		return nil, errors.Join(err, c.failed(ctx, r, err))
 	}
-	ferr := <-flushed
-	c.failed(ctx, r, err)
-	return nil, errors.Join(err, ferr)
+	close(r.started)
+	go c.monitor(ctx, r)
+	c.flushLater()
+	return r, nil
 }
 
-// flushNew makes the creation of a container durable, the first time.
-func (c *Container) flushNew() error {
+// occupy makes r the current run. One that is over is waited for.
+func (c *Container) occupy(r *run) (Record, error) {
 	c.mu.Lock()
-	flush := c.unflushed
-	c.unflushed = nil
-	c.mu.Unlock()
-	var errs []error
-	for _, f := range flush {
-		errs = append(errs, unlessRemoved(f)())
+	defer c.mu.Unlock()
+	for c.run != nil && c.run.over() {
+		old := c.run
+		c.mu.Unlock()
+		<-old.done
+		c.mu.Lock()
 	}
-	return errors.Join(errs...)
+	switch {
+	case c.removed:
+		return Record{}, ErrRemoved
+	case c.run != nil:
+		return Record{}, ErrRunning
+	}
+	c.run = r
+	return c.record, nil
 }
 
 // start is the straight line of a run up to the running process. Each step that
 // made something takes it back if a later one fails.
-func (c *Container) start(ctx context.Context, r *run, record *Record, size Window) (sync func() error, err error) {
+func (c *Container) start(ctx context.Context, r *run, record *Record, size Window) (err error) {
 	if err := c.runtime.Configure(ctx, record); err != nil {
-		return nil, fmt.Errorf("configure container %s: %w", record.Id, err)
+		return fmt.Errorf("configure container %s: %w", record.Id, err)
 	}
 	if err := c.mounts.acquire(ctx, c); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		if err != nil {
@@ -196,13 +169,13 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 	}()
 	streams, child, release, err := c.openStdio(size)
 	if err != nil {
-		return nil, fmt.Errorf("start container %s: %w", record.Id, err)
+		return fmt.Errorf("start container %s: %w", record.Id, err)
 	}
 	process, err := c.runtime.Start(ctx, record, child)
 	release()
 	if err != nil {
-		streams.finish(c)
-		return nil, err
+		streams.finish()
+		return errors.Join(err, c.removePipes())
 	}
 	r.process, r.io = process, streams
 	return c.change(func(rec *Record) {
@@ -211,37 +184,45 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 }
 
 // failed ends a run that never was: the record says why.
-func (c *Container) failed(ctx context.Context, r *run, cause error) {
-	sync, err := c.end(r, func(s *State) {
+func (c *Container) failed(ctx context.Context, r *run, cause error) error {
+	err := c.end(r, func(s *State) {
 		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now()}
 	})
-	if err == nil {
-		err = sync()
-	}
+	c.vacate()
 	if err == nil && c.config.AutoRemove {
 		err = c.store.Remove(ctx, c)
+	} else if err == nil {
+		err = c.flush()
 	}
 	close(r.started)
+	close(r.ended)
 	close(r.done)
-	if err != nil && !errors.Is(err, ErrRemoved) {
-		c.log.Error("save why a container didn't start", "container", c.id, "err", err)
+	return unlessRemoved(err)
+}
+
+// unlessRemoved makes nothing of what is not there any more.
+func unlessRemoved(err error) error {
+	if errors.Is(err, ErrRemoved) {
+		return nil
 	}
+	return err
 }
 
 // monitor waits for the end of a run and takes away what it used. It is the only
 // place where a container stops being a running one.
+//
+// Whoever waits for the program has its answer when the last process has ended
+// and all it wrote is in the logs; what the kernel and the disk still have to do
+// goes on behind that.
 func (c *Container) monitor(ctx context.Context, r *run) {
 	wait := trace.Step(ctx, "container.wait", "pid", r.process.Pid())
 	exit := r.process.Wait()
-	r.io.finish(c)
-	wait.Set("exit", exit.Code)
-	wait.End(exit.Err)
-
-	if err := c.mounts.release(ctx, c); err != nil {
-		c.log.Error("unmount after a container's end", "container", c.id, "err", err)
+	if c.config.Tty {
+		r.process.Gone() // the runtime itself passes the terminal's last bytes on
 	}
-	cleanup := trace.Step(ctx, "container.cleanup", "dir", c.dir, "rw", filepath.Join(c.dir, "rw"))
-	sync, err := c.end(r, func(s *State) {
+	r.io.finish()
+	r.err = exit.Err
+	err := c.end(r, func(s *State) {
 		s.Running, s.Paused, s.Pid = false, false, 0
 		s.ExitCode, s.FinishedAt = exit.Code, time.Now()
 		s.Error = ""
@@ -249,34 +230,44 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 			s.Error = exit.Err.Error()
 		}
 	})
+	wait.Set("exit", exit.Code)
+	wait.End(exit.Err)
+	close(r.ended)
+
+	r.process.Gone()
+	if uerr := c.mounts.release(ctx, c); uerr != nil {
+		c.log.Error("unmount after a container's end", "container", c.id, "err", uerr)
+	}
+	cleanup := trace.Step(ctx, "container.cleanup", "dir", c.dir, "rw", filepath.Join(c.dir, "rw"))
+	err = errors.Join(err, c.removePipes())
+	c.vacate()
 	if err == nil && c.config.AutoRemove {
-		err = errors.Join(sync(), c.store.Remove(ctx, c))
-		sync = func() error { return nil }
+		err = c.store.Remove(ctx, c)
 	}
 	cleanup.End(err)
-	r.err = exit.Err
-	// The record tells the truth already; whoever waits need not wait for the
-	// disk as well.
 	close(r.done)
-	if sync != nil {
-		err = errors.Join(err, sync())
-	}
-	if err != nil && !errors.Is(err, ErrRemoved) {
+	if err := unlessRemoved(errors.Join(err, c.flush())); err != nil {
 		c.log.Error("clean up after a container's end", "container", c.id, "err", err)
 	}
 }
 
-// end saves the final state of a run and lets go of it.
-func (c *Container) end(r *run, f func(*State)) (sync func() error, err error) {
-	sync, err = c.change(func(rec *Record) { f(&rec.State) })
+// end saves the final state of a run.
+func (c *Container) end(r *run, f func(*State)) error {
+	err := c.change(func(rec *Record) { f(&rec.State) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
 		f(&c.record.State) // what is true is true, saved or not
 	}
 	r.code = c.record.State.ExitCode
+	return err
+}
+
+// vacate lets go of the current run.
+func (c *Container) vacate() {
+	c.mu.Lock()
 	c.run = nil
-	return sync, err
+	c.mu.Unlock()
 }
 
 // current is the run that is under way, when it has started; ErrNotRunning if
@@ -289,7 +280,7 @@ func (c *Container) current() (*run, error) {
 		return nil, fmt.Errorf("container %s: %w", c.id, ErrNotRunning)
 	}
 	<-r.started
-	if r.process == nil {
+	if r.process == nil || r.over() {
 		return nil, fmt.Errorf("container %s: %w", c.id, ErrNotRunning)
 	}
 	return r, nil
@@ -384,11 +375,10 @@ func (c *Container) setPaused(to bool, already error, do func(Process) error) er
 	if err := do(r.process); err != nil {
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
-	sync, err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running })
-	if err != nil {
+	if err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running }); err != nil {
 		return err
 	}
-	return sync()
+	return c.flush()
 }
 
 // Exec runs a further program in the container and returns how it ended.
@@ -439,6 +429,7 @@ type Attach struct {
 	CloseStdin     bool      // the end of Stdin is the end of the container's input
 	Stdout, Stderr io.Writer // nil: not wanted
 	Size           Window    // of the client's terminal, for Run; zero: not known
+	ToTheEnd       bool      // return when everything of the run is gone, not when its program is
 }
 
 // Attach streams from now on, until the run ends or ctx does.
@@ -456,8 +447,8 @@ func (c *Container) Attach(ctx context.Context, a Attach) error {
 }
 
 // stream copies in both directions, with the output from the given places in
-// the logs on, and returns when everything of the run is gone. An input that
-// the container doesn't take is left unread.
+// the logs on, and returns when the run has ended. An input that the container
+// doesn't take is left unread.
 func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs, outFrom, errFrom int64) error {
 	if w := r.io.input(); a.Stdin != nil && w != nil {
 		go func() {
@@ -470,8 +461,12 @@ func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs, 
 	if err := out.follow(ctx, a.Stdout, a.Stderr, outFrom, errFrom); err != nil {
 		return err
 	}
+	end := r.ended
+	if a.ToTheEnd || c.config.AutoRemove {
+		end = r.done
+	}
 	select {
-	case <-r.done:
+	case <-end:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -54,9 +54,9 @@ func (c *Container) mount(ctx context.Context) error {
 	if fsys.Union == was {
 		return nil
 	}
-	sync, err := c.change(func(r *Record) { r.Filesystem.Union = fsys.Union })
+	err := c.change(func(r *Record) { r.Filesystem.Union = fsys.Union })
 	if err == nil {
-		err = sync()
+		err = c.flush()
 	}
 	if err != nil {
 		return errors.Join(err, c.union.Unmount(ctx, &fsys))

@@ -47,9 +47,11 @@ type Streams struct {
 type Process interface {
 	// Pid is the first process, in the host's PID namespace.
 	Pid() int
-	// Wait blocks until the first process has ended and everything the
-	// runtime made for it is removed. To be called once.
+	// Wait blocks until the first process has ended, and with it every other
+	// one of the container (pid_namespaces(7)).
 	Wait() Exit
+	// Gone blocks until everything the runtime made for it is removed.
+	Gone()
 	// Signal sends a signal to the first process. A process that has ended
 	// is ErrNotRunning.
 	Signal(sig syscall.Signal) error

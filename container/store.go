@@ -91,7 +91,7 @@ func Open(ctx context.Context, root string, opts Options) (*Store, error) {
 
 // load reads one container's folder.
 func (s *Store) load(dir string) (*Container, error) {
-	data, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	data, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if errors.Is(err, os.ErrNotExist) {
 		if removeUnborn(dir) {
 			return nil, fmt.Errorf("no config.json: the daemon died while it was made; removed")
@@ -109,7 +109,8 @@ func (s *Store) load(dir string) (*Container, error) {
 	}
 	s.rebase(&r, dir)
 	c := s.container(r, map[string]string{})
-	data, err = os.ReadFile(filepath.Join(dir, "userdata.json"))
+	c.changes, c.flushed = 1, 1 // it comes from the disk
+	data, err = os.ReadFile(filepath.Join(dir, userDataFile))
 	if err == nil {
 		err = json.Unmarshal(data, &c.userData)
 	}
@@ -127,7 +128,7 @@ func removeUnborn(dir string) bool {
 			return false
 		}
 	}
-	_ = os.Remove(filepath.Join(dir, "userdata.json"))
+	_ = os.Remove(filepath.Join(dir, userDataFile))
 	return os.Remove(dir) == nil
 }
 
@@ -171,13 +172,13 @@ func (c *Container) restore(ctx context.Context) error {
 	if !c.record.State.Running {
 		return err
 	}
-	sync, serr := c.change(func(r *Record) {
+	serr := c.change(func(r *Record) {
 		r.State.Running, r.State.Paused, r.State.Pid = false, false, 0
 		r.State.ExitCode, r.State.FinishedAt = ExitUnknown, time.Now()
 		r.State.Error = "it ended while no daemon was there to see it"
 	})
 	if serr == nil {
-		serr = sync()
+		serr = c.flush()
 	}
 	return errors.Join(err, serr)
 }
@@ -188,11 +189,12 @@ func (c *Container) adopt(ctx context.Context, process Process) error {
 	if err != nil {
 		return err
 	}
-	r := &run{started: make(chan struct{}), done: make(chan struct{}), process: process, io: streams}
+	r := newRun()
+	r.process, r.io = process, streams
 	c.run = r
 	c.mounts.users = 1 // its root
 	close(r.started)
-	sync, err := c.change(func(rec *Record) {
+	err = c.change(func(rec *Record) {
 		rec.State.Running, rec.State.Pid = true, process.Pid()
 		if rec.State.StartedAt.IsZero() {
 			rec.State.StartedAt = time.Now()
@@ -202,7 +204,7 @@ func (c *Container) adopt(ctx context.Context, process Process) error {
 	if err != nil {
 		return err
 	}
-	return sync()
+	return c.flush()
 }
 
 // Create makes a container: its folder and its record. Nothing runs yet. Both
@@ -243,14 +245,12 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 	for _, file := range []struct {
 		name  string
 		value any
-	}{{"userdata.json", c.userData}, {"config.json", r}} {
-		flush, err := saveJSON(filepath.Join(dir, file.name), file.value)
-		if err != nil {
-			return nil, fmt.Errorf("create container: %w", errors.Join(err, c.flushNew()))
+	}{{userDataFile, c.userData}, {recordFile, r}} {
+		if err := saveJSON(filepath.Join(dir, file.name), file.value); err != nil {
+			return nil, fmt.Errorf("create container: %w", err)
 		}
-		c.unflushed = append(c.unflushed, flush)
 	}
-	c.unflushed = append(c.unflushed, func() error { return durable.SyncDir(s.root) })
+	c.changes = 1
 	s.mu.Lock()
 	s.list[id] = c
 	s.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ const pipeSize = 1 << 20
 // (2013 had three of them, docker@bba4e36807:container.go:188).
 type stdio struct {
 	pumps sync.WaitGroup // one a stream that is being copied to its log
+	pipes []*os.File     // their reading ends, of those that are pipes
 
 	// Where in the logs this run's output begins.
 	outFrom, errFrom int64
@@ -150,9 +152,12 @@ func (s *stdio) pump(c *Container, log *logFile, r *os.File) {
 	} else {
 		s.errFrom = from
 	}
-	var output io.Reader = r
+	var output io.Reader
 	if r == s.terminal {
 		output = &undoONLCR{r: r}
+	} else {
+		s.pipes = append(s.pipes, r)
+		output = untilDeadline{r}
 	}
 	s.pumps.Go(func() {
 		if err := log.copyFrom(output); err != nil {
@@ -211,8 +216,13 @@ func (s *stdio) resize(rows, cols uint16) error {
 	return pty.Setsize(s.terminal, &pty.Winsize{Rows: rows, Cols: cols})
 }
 
-// finish waits for the last byte of output and removes what the run used.
-func (s *stdio) finish(c *Container) {
+// finish returns when the last byte of output is in the logs. No process of the
+// container is left, but the runtime may still hold the pipes' writing ends: what
+// is in them now is all there will be.
+func (s *stdio) finish() {
+	for _, r := range s.pipes {
+		_ = r.SetReadDeadline(time.Unix(1, 0)) // closed already: it has seen its end
+	}
 	s.pumps.Wait()
 	s.closeStdin()
 	s.mu.Lock()
@@ -221,10 +231,40 @@ func (s *stdio) finish(c *Container) {
 		s.terminal = nil
 	}
 	s.mu.Unlock()
+}
+
+// removePipes removes the named pipes of a run that is over.
+func (c *Container) removePipes() error {
+	var errs []error
 	for _, log := range []*logFile{c.stdout, c.stderr} {
 		if err := os.Remove(log.path + ".pipe"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			c.log.Warn("remove output pipe", "container", c.id, "err", err)
+			errs = append(errs, fmt.Errorf("remove output pipe: %w", err))
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// untilDeadline reads a pipe until its end, or until its read deadline and then
+// what is in it without waiting for more.
+type untilDeadline struct{ *os.File }
+
+func (u untilDeadline) Read(p []byte) (int, error) {
+	n, err := u.File.Read(p)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	cerr := raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) })
+	switch {
+	case cerr != nil:
+		return 0, cerr
+	case errors.Is(err, unix.EAGAIN) || err == nil && n == 0:
+		return 0, io.EOF
+	default:
+		return max(n, 0), err
 	}
 }
 

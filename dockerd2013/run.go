@@ -39,7 +39,7 @@ func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 		return err
 	}
-	a := container.Attach{Stdout: c.Stdout, Stderr: c.Stderr}
+	a := container.Attach{Stdout: c.Stdout, Stderr: c.Stderr, ToTheEnd: c.Trace}
 	if o.config.OpenStdin {
 		a.Stdin, a.CloseStdin = c.Stdin, true
 	}
@@ -122,7 +122,7 @@ func (d *Daemon) CmdStart(ctx context.Context, c *rcli.Call) error {
 	if err != nil {
 		return err
 	}
-	a := container.Attach{Stdout: c.Stdout, Stderr: c.Stderr}
+	a := container.Attach{Stdout: c.Stdout, Stderr: c.Stderr, ToTheEnd: c.Trace}
 	if *stdin {
 		a.Stdin, a.CloseStdin = c.Stdin, true
 	}
@@ -146,7 +146,7 @@ func (d *Daemon) CmdAttach(ctx context.Context, c *rcli.Call) error {
 	if err != nil {
 		return err
 	}
-	var a container.Attach
+	a := container.Attach{ToTheEnd: c.Trace}
 	if *stdin {
 		a.Stdin = c.Stdin
 	}

@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 )
 
 // tempMark stands in the name of every temporary file: .NAME.new-RANDOM
@@ -47,28 +46,29 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Replace is WriteFile in two halves. When it returns, every process sees the
-// new content; when the function it returns has returned nil, a crash of the
-// machine can't take it back. Between the two such a crash leaves the old or
-// the new content, or on some file systems an incomplete one; a crash of the
-// process alone leaves the new.
-//
-// flush can be called on another goroutine. It must be called, as it also
-// closes the file; calling it again gives the same answer.
-func Replace(path string, data []byte, mode fs.FileMode) (flush func() error, err error) {
+// Replace is WriteFile's first half: when it returns, every process sees the new
+// content, and a crash of the process alone leaves it. After [Flush] a crash of
+// the machine leaves it too; before that, such a crash leaves the old or the new
+// content, or on some file systems an incomplete one.
+func Replace(path string, data []byte, mode fs.FileMode) error {
 	f, err := write(path, data, mode)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := publish(f.Name(), path); err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err := f.Close(); err != nil {
+		return errors.Join(fmt.Errorf("durable: %w", err), os.Remove(f.Name()))
 	}
-	return sync.OnceValue(func() error {
-		if err := errors.Join(f.Sync(), f.Close()); err != nil {
-			return fmt.Errorf("durable: %w", err)
+	return publish(f.Name(), path)
+}
+
+// Flush makes files of one folder durable, as they are now, and their names.
+func Flush(files ...string) error {
+	for _, path := range files {
+		if err := syncFile(path); err != nil {
+			return err
 		}
-		return SyncDir(filepath.Dir(path))
-	}), nil
+	}
+	return SyncDir(filepath.Dir(files[0]))
 }
 
 // write puts data into a new temporary file beside path. Nothing is left of it
@@ -99,8 +99,10 @@ func publish(temp, path string) error {
 
 // SyncDir makes the names in a folder durable: what was created, renamed or
 // removed there before the call.
-func SyncDir(dir string) error {
-	f, err := os.Open(dir)
+func SyncDir(dir string) error { return syncFile(dir) }
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("durable: %w", err)
 	}

@@ -30,15 +30,15 @@ func TestWriteFileReplacesContentAndMode(t *testing.T) {
 
 func TestReplaceIsVisibleBeforeItIsDurable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
-	flush, err := Replace(path, []byte("new"), 0o600)
-	if err != nil {
+	if err := Replace(path, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, path, "new", 0o600)
-	for range 2 {
-		if err := flush(); err != nil {
-			t.Fatal(err)
-		}
+	if err := Flush(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := Flush(path, path+"-not-there"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Flush of a file that isn't there: %v", err)
 	}
 }
 
@@ -53,8 +53,8 @@ func TestFailureLeavesNothing(t *testing.T) {
 	if err := WriteFile(path, []byte("x"), 0o600); err == nil {
 		t.Error("WriteFile replaced a folder")
 	}
-	if flush, err := Replace(path, []byte("x"), 0o600); err == nil || flush != nil {
-		t.Errorf("Replace of a folder: %p, %v", flush, err)
+	if err := Replace(path, []byte("x"), 0o600); err == nil {
+		t.Error("Replace replaced a folder")
 	}
 	if err := WriteFile(filepath.Join(dir, "no", "such"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("WriteFile below no folder: %v", err)

@@ -69,12 +69,11 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 	go p.reap(func() error { return awaitPidfd(fd) })
 	// It may be on its way up, or on its way out.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		p.learnPid()
-		if p.pid > 0 {
+		if p.learnPid() > 0 {
 			return p, nil
 		}
 		select {
-		case <-p.done:
+		case <-p.gone:
 			return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

@@ -62,7 +62,7 @@ func (p *process) missing(e container.Exec, status int) error {
 	if status != 126 && status != 127 {
 		return nil
 	}
-	root := fmt.Sprintf("/proc/%d/root", p.pid)
+	root := fmt.Sprintf("/proc/%d/root", p.Pid())
 	for _, candidate := range candidates(e.Args[0], e.Env) {
 		f, err := container.OpenFile(root, candidate, unix.O_PATH, 0)
 		if err != nil {

@@ -54,6 +54,7 @@ const (
 // watch is what has been heard of one container's run.
 type watch struct {
 	running  chan struct{} // closed when LXC says RUNNING, or gives up
+	ended    chan struct{} // closed when LXC has told the exit status
 	mu       sync.Mutex
 	told     bool // running is closed
 	status   unix.WaitStatus
@@ -90,7 +91,7 @@ func (m *monitor) Close() error {
 
 // watch begins to listen for a container. It replaces an older watch.
 func (m *monitor) watch(name string) *watch {
-	w := &watch{running: make(chan struct{})}
+	w := &watch{running: make(chan struct{}), ended: make(chan struct{})}
 	m.mu.Lock()
 	m.watches[name] = w
 	m.mu.Unlock()
@@ -152,8 +153,11 @@ func (w *watch) hear(kind, value uint32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case kind == typeExit:
+	case kind == typeExit && !w.exited:
 		w.status, w.exited = unix.WaitStatus(value), true
+		if !w.aborting {
+			close(w.ended)
+		}
 	case kind == typeState && value == stateAborting:
 		w.aborting = true
 	}

@@ -23,19 +23,19 @@ type process struct {
 	id      string
 	record  *container.Record
 	watch   *watch
-	monitor int // lxc-start's PID
-	pid     int // the first process's, 0 until it is known or if it never was
-
-	done chan struct{} // closed when exit is set
-	exit container.Exit
+	monitor int           // lxc-start's PID
+	gone    chan struct{} // closed when lxc-start has ended and exit is set
+	exit    container.Exit
 
 	mu    sync.Mutex
-	pidfd int // of the first process, -1: not known or ended
+	pid   int  // the first process's, 0 until it is known or if it never was
+	pidfd int  // of the first process, -1: not known or ended
+	ended bool // lxc-start has: no pidfd is opened any more
 }
 
 func (rt *Runtime) process(r *container.Record, w *watch, monitor int) *process {
 	return &process{rt: rt, id: r.Id, record: r, watch: w, monitor: monitor,
-		done: make(chan struct{}), pidfd: -1}
+		gone: make(chan struct{}), pidfd: -1}
 }
 
 // withLXC calls f with liblxc's handle on the container.
@@ -47,20 +47,41 @@ func (p *process) withLXC(f func(*golxc.Container) error) error {
 	return errors.Join(f(c), c.Release())
 }
 
-// learnPid asks lxc-start for the first process. A PID may be given to another
-// process one day; the descriptor keeps what we mean (pidfd_open(2)).
-func (p *process) learnPid() {
-	_ = p.withLXC(func(c *golxc.Container) error {
-		p.pid = max(c.InitPid(), 0)
-		return nil
-	})
-	if p.pid == 0 {
+// learnPid asks lxc-start for the first process, 0 if there is none. An lxc-start
+// that cleans up doesn't answer any more: what LXC says of the end is an answer too.
+func (p *process) learnPid() int {
+	answer := make(chan int, 1)
+	go func() {
+		pid := 0
+		_ = p.withLXC(func(c *golxc.Container) error {
+			pid = max(c.InitPid(), 0)
+			return nil
+		})
+		answer <- pid
+	}()
+	select {
+	case pid := <-answer:
+		if pid > 0 {
+			p.know(pid)
+		}
+		return pid
+	case <-p.watch.ended:
+	case <-p.gone:
+	}
+	return 0
+}
+
+// know keeps the first process. A PID may be given to another process one day;
+// the descriptor keeps what we mean (pidfd_open(2)).
+func (p *process) know(pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pid = pid
+	if p.ended {
 		return
 	}
-	if fd, err := unix.PidfdOpen(p.pid, 0); err == nil {
-		p.mu.Lock()
+	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 		p.pidfd = fd
-		p.mu.Unlock()
 	}
 }
 
@@ -75,6 +96,7 @@ func (p *process) reap(wait func() error) {
 	p.exit = p.outcome(werr)
 
 	p.mu.Lock()
+	p.ended = true
 	if p.pidfd >= 0 {
 		_ = unix.Close(p.pidfd)
 		p.pidfd = -1
@@ -85,7 +107,7 @@ func (p *process) reap(wait func() error) {
 			p.rt.log.Error("clean up after lxc-start", "container", p.id, "err", err)
 		}
 	}
-	close(p.done)
+	close(p.gone)
 }
 
 func (p *process) outcome(werr error) container.Exit {
@@ -95,7 +117,7 @@ func (p *process) outcome(werr error) container.Exit {
 		return container.Exit{Code: 128 + int(status.Signal())}
 	case exited:
 		return container.Exit{Code: status.ExitStatus()}
-	case aborted || werr != nil && p.pid == 0:
+	case aborted || werr != nil && p.Pid() == 0:
 		log, _ := os.ReadFile(logPath(p.record)) // no log: it gave no reason
 		se := startError(p.record, string(log))
 		return container.Exit{Code: se.Code, Err: se}
@@ -107,13 +129,25 @@ func (p *process) outcome(werr error) container.Exit {
 }
 
 // Pid is the first process.
-func (p *process) Pid() int { return p.pid }
-
-// Wait returns when lxc-start has ended, and with it the container.
-func (p *process) Wait() container.Exit {
-	<-p.done
-	return p.exit
+func (p *process) Pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pid
 }
+
+// Wait returns when LXC has said how the first process ended. It says so before
+// it removes the cgroups, which takes it a third of its time.
+func (p *process) Wait() container.Exit {
+	select {
+	case <-p.watch.ended:
+		return p.outcome(nil)
+	case <-p.gone:
+		return p.exit
+	}
+}
+
+// Gone returns when lxc-start has ended, and its cgroups with it.
+func (p *process) Gone() { <-p.gone }
 
 // Signal sends a signal to the first process, as lxc-kill did in 2013
 // (docker@bba4e36807:container.go:352); LXC has no such program any more.

@@ -58,7 +58,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, io container.
 	step = trace.Step(ctx, "runtime.isolate")
 	p.awaitRunning()
 	err := p.awaitProgram()
-	step.Set("pid", p.pid)
+	step.Set("pid", p.Pid())
 	if step.End(err) != nil {
 		return nil, err
 	}
@@ -70,34 +70,34 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, io container.
 func (p *process) awaitRunning() {
 	select {
 	case <-p.watch.running:
-	case <-p.done:
+	case <-p.gone:
 	}
 }
 
 // awaitProgram waits until the first process, once isolated, has executed its
 // program, and learns its PID.
 func (p *process) awaitProgram() error {
-	p.learnPid()
+	pid := p.learnPid()
 	// LXC says RUNNING just before the last step, the execve(2) itself.
-	for deadline := time.Now().Add(10 * time.Second); p.pid > 0 && p.stillLXC(); time.Sleep(100 * time.Microsecond) {
+	for deadline := time.Now().Add(10 * time.Second); pid > 0 && p.stillLXC(pid); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("start container %s: its program has not been executed within 10 s", p.id)
 		}
 	}
-	if alive(p.pid) {
+	if alive(pid) {
 		return nil
 	}
-	<-p.done // over already: a short program, or none at all
-	if se, ok := errors.AsType[*container.StartError](p.exit.Err); ok {
+	// It is over already: a short program, or none at all.
+	if se, ok := errors.AsType[*container.StartError](p.Wait().Err); ok {
 		return se
 	}
 	return nil
 }
 
 // stillLXC reports whether the first process still executes lxc-start.
-func (p *process) stillLXC() bool {
+func (p *process) stillLXC(pid int) bool {
 	var lxcStart, now unix.Stat_t
-	if unix.Stat(p.rt.program, &lxcStart) != nil || unix.Stat(fmt.Sprintf("/proc/%d/exe", p.pid), &now) != nil {
+	if unix.Stat(p.rt.program, &lxcStart) != nil || unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &now) != nil {
 		return false
 	}
 	return lxcStart.Dev == now.Dev && lxcStart.Ino == now.Ino

@@ -1,0 +1,88 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"docker2013/durable"
+)
+
+// A record is saved in two steps. Every change replaces config.json at once, by a
+// rename: whatever becomes of the daemon, the newest one is read. That it also
+// survives a loss of power takes the disk some milliseconds, so that is done
+// once for all the changes that have come meanwhile: before Start and the like
+// return, and beside an attached run or behind it.
+
+// flushDelay is how long the record of an attached run may wait. A short run
+// spends nothing on states that are over.
+const flushDelay = 20 * time.Millisecond
+
+const (
+	recordFile   = "config.json"
+	userDataFile = "userdata.json"
+)
+
+// change applies f to the record and replaces the file, all under the lock.
+// The caller owes a flush.
+func (c *Container) change(f func(*Record)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return ErrRemoved
+	}
+	next := c.record
+	f(&next)
+	if err := saveJSON(filepath.Join(next.Root, recordFile), next); err != nil {
+		return fmt.Errorf("save container %s: %w", next.Id, err)
+	}
+	c.record = next
+	c.changes++
+	return nil
+}
+
+func saveJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return durable.Replace(path, data, 0o600)
+}
+
+// flush makes the newest record durable. A container that was removed meanwhile
+// needs none.
+func (c *Container) flush() error {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	c.mu.Lock()
+	changes := c.changes
+	c.mu.Unlock()
+	if changes == c.flushed {
+		return nil
+	}
+	files := []string{filepath.Join(c.dir, recordFile)}
+	if c.flushed == 0 {
+		files = append(files, filepath.Join(c.dir, userDataFile))
+	}
+	err := durable.Flush(files...)
+	if err == nil && c.flushed == 0 {
+		err = durable.SyncDir(c.store.root) // its own name
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("save container %s: %w", c.id, err)
+	}
+	c.flushed = changes
+	return nil
+}
+
+// flushLater makes the newest record durable soon.
+func (c *Container) flushLater() {
+	time.AfterFunc(flushDelay, func() {
+		if err := c.flush(); err != nil {
+			c.log.Error("save a container", "err", err)
+		}
+	})
+}
