@@ -19,7 +19,7 @@ import (
 
 // flushDelay is how long the record of an attached run may wait. A short run
 // spends nothing on states that are over.
-const flushDelay = 20 * time.Millisecond
+const flushDelay = 100 * time.Millisecond
 
 const (
 	recordFile   = "config.json"

@@ -69,7 +69,7 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 	go p.reap(func() error { return awaitPidfd(fd) })
 	// It may be on its way up, or on its way out.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if p.learnPid() > 0 {
+		if p.askPid() > 0 {
 			return p, nil
 		}
 		select {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,9 +48,29 @@ func (p *process) withLXC(f func(*golxc.Container) error) error {
 	return errors.Join(f(c), c.Release())
 }
 
-// learnPid asks lxc-start for the first process, 0 if there is none. An lxc-start
+// firstPid finds the first process of a container that has just come up, 0 if it
+// has ended. It is the one process in the cgroup; reading that, one doesn't
+// disturb lxc-start.
+func (p *process) firstPid() int {
+	data, err := os.ReadFile(filepath.Join(p.rt.hierarchy, p.rt.parent, p.id, "cgroup.procs"))
+	pids := strings.Fields(string(data))
+	if err != nil || len(pids) > 1 {
+		return p.askPid()
+	}
+	if len(pids) == 0 {
+		return 0
+	}
+	pid, err := strconv.Atoi(pids[0])
+	if err != nil {
+		return p.askPid()
+	}
+	p.know(pid)
+	return pid
+}
+
+// askPid asks lxc-start for the first process, 0 if there is none. An lxc-start
 // that cleans up doesn't answer any more: what LXC says of the end is an answer too.
-func (p *process) learnPid() int {
+func (p *process) askPid() int {
 	answer := make(chan int, 1)
 	go func() {
 		pid := 0

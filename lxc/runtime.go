@@ -16,14 +16,15 @@ import (
 
 // Runtime is container.Runtime on LXC.
 type Runtime struct {
-	lxcpath string // the folder of the containers
-	parent  string // our cgroup in every hierarchy
-	program string // lxc-start
-	self    []string
-	host    cgroupHost
-	monitor *monitor
-	log     *slog.Logger
-	running map[string]int // lxc-starts that an earlier daemon left, by container
+	lxcpath   string // the folder of the containers
+	parent    string // our cgroup in every hierarchy
+	hierarchy string // one of them
+	program   string // lxc-start
+	self      []string
+	host      cgroupHost
+	monitor   *monitor
+	log       *slog.Logger
+	running   map[string]int // lxc-starts that an earlier daemon left, by container
 }
 
 var _ container.Runtime = (*Runtime)(nil)
@@ -49,6 +50,10 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	dirs, err := hierarchies()
+	if err != nil {
+		return nil, err
+	}
 	m, err := openMonitor(o.Path, o.Log)
 	if err != nil {
 		return nil, err
@@ -57,7 +62,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Runtime{lxcpath: o.Path, parent: o.Cgroup, program: program, self: o.Self,
+	return &Runtime{lxcpath: o.Path, parent: o.Cgroup, hierarchy: dirs[0], program: program, self: o.Self,
 		host: host, monitor: m, log: o.Log, running: running}, nil
 }
 

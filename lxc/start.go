@@ -77,7 +77,7 @@ func (p *process) awaitRunning() {
 // awaitProgram waits until the first process, once isolated, has executed its
 // program, and learns its PID.
 func (p *process) awaitProgram() error {
-	pid := p.learnPid()
+	pid := p.firstPid()
 	// LXC says RUNNING just before the last step, the execve(2) itself.
 	for deadline := time.Now().Add(10 * time.Second); pid > 0 && p.stillLXC(pid); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
