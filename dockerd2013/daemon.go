@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,6 +39,9 @@ type Daemon struct {
 	Facts []Fact
 
 	calls atomic.Uint64
+	// choosing is held for reading between the choice of an image and the
+	// container that uses it, for writing by rmi.
+	choosing sync.RWMutex
 }
 
 // Fact is a line of `info`.

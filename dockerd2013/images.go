@@ -185,7 +185,9 @@ func (d *Daemon) CmdRmi(ctx context.Context, c *rcli.Call) error {
 		return err
 	}
 	for _, name := range f.Args() {
+		d.choosing.Lock()
 		layers, err := d.Images.Remove(name, d.Containers.UsesLayer)
+		d.choosing.Unlock()
 		for _, layer := range layers {
 			err = errors.Join(err, d.Union.Forget(layer))
 		}

@@ -18,19 +18,9 @@ func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
 	if err != nil {
 		return err
 	}
-	img, err := d.findImage(ctx, o.image)
+	ctr, err := d.create(ctx, o)
 	if err != nil {
 		return err
-	}
-	ctr, err := d.Containers.Create(ctx, container.Spec{
-		Path: o.command[0], Args: o.command[1:],
-		Layers:   img.Layers,
-		Config:   o.config,
-		UserData: map[string]string{"image": img.Id, "comment": o.comment},
-		Engine:   o.engine,
-	})
-	if err != nil {
-		return fmt.Errorf("Error creating container: %w", err) //lint:ignore ST1005 a text of 2013
 	}
 	if !o.attach {
 		if err := ctr.Start(ctx); err != nil {
@@ -48,6 +38,27 @@ func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
 	}
 	defer d.forward(c, ctr)()
 	return ended(ctr.Run(ctx, a))
+}
+
+// create makes a container from an image, which no rmi takes away meanwhile.
+func (d *Daemon) create(ctx context.Context, o runOptions) (*container.Container, error) {
+	d.choosing.RLock()
+	defer d.choosing.RUnlock()
+	img, err := d.findImage(ctx, o.image)
+	if err != nil {
+		return nil, err
+	}
+	ctr, err := d.Containers.Create(ctx, container.Spec{
+		Path: o.command[0], Args: o.command[1:],
+		Layers:   img.Layers,
+		Config:   o.config,
+		UserData: map[string]string{"image": img.Id, "comment": o.comment},
+		Engine:   o.engine,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("Error creating container: %w", err) //lint:ignore ST1005 a text of 2013
+	}
+	return ctr, nil
 }
 
 // findImage finds an image by its name or id.
