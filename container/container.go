@@ -38,6 +38,8 @@ type Container struct {
 	removed bool
 	changes int // of the record, so far
 
+	layering sync.Mutex // held while a layer is read: the one who paused lets go on
+
 	flushing sync.Mutex
 	flushed  int // how many of the changes are durable
 }
@@ -561,14 +563,17 @@ func (c *Container) remove() error {
 // container is paused until it is read or closed, so that the layer is the
 // state of one moment.
 func (c *Container) Layer(ctx context.Context) (io.ReadCloser, error) {
+	c.layering.Lock()
 	err := c.Pause()
 	paused := err == nil
 	if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, ErrPaused) {
+		c.layering.Unlock()
 		return nil, fmt.Errorf("pause for commit: %w", err)
 	}
 	fsys := c.Record().Filesystem
 	r, w := io.Pipe()
 	go func() {
+		defer c.layering.Unlock()
 		err := c.union.WriteLayer(ctx, &fsys, w)
 		if paused {
 			if uerr := c.Unpause(); uerr != nil && !errors.Is(uerr, ErrNotRunning) {
