@@ -22,6 +22,10 @@ type Record struct {
 
 	// Engine is the path it was created with: "classic" or "modern".
 	Engine string `json:",omitempty"`
+	// Name is a second name, unique among containers; "" if it has none.
+	Name string `json:",omitempty"`
+	// Restarts counts how often the restart policy has started it again.
+	Restarts int `json:",omitempty"`
 }
 
 // Config is what the container was asked to be.
@@ -37,6 +41,60 @@ type Config struct {
 	Limits     Limits   `json:",omitzero"`
 	AutoRemove bool     `json:",omitempty"` // remove it when it has ended
 	Keys       string   `json:",omitempty"` // "2013": config.lxc in the keys of 2013
+
+	WorkingDir string            `json:",omitempty"` // absolute; "": /
+	User       string            `json:",omitempty"` // USER[:GROUP], each a name or a number; "": root
+	Groups     []string          `json:",omitempty"` // further groups
+	Mounts     []Mount           `json:",omitempty"` // in the order in which they are made
+	ReadOnly   bool              `json:",omitempty"` // the root file system is
+	Labels     map[string]string `json:",omitempty"`
+
+	CapAdd      []string          `json:",omitempty"` // NET_RAW, or ALL
+	CapDrop     []string          `json:",omitempty"`
+	Privileged  bool              `json:",omitempty"` // all capabilities and devices, nothing masked, no filter
+	SecurityOpt []string          `json:",omitempty"` // no-new-privileges, seccomp=…, apparmor=…, label=…
+	Devices     []Device          `json:",omitempty"`
+	Ulimits     []Ulimit          `json:",omitempty"`
+	Sysctls     map[string]string `json:",omitempty"`
+	OomScoreAdj int               `json:",omitempty"`
+
+	// Namespaces other than new ones: "host", or "container:ID".
+	PidMode    string `json:",omitempty"`
+	IpcMode    string `json:",omitempty"`
+	UsernsMode string `json:",omitempty"`
+
+	Init        bool          `json:",omitempty"` // a small init is PID 1
+	Restart     RestartPolicy `json:",omitzero"`
+	StopSignal  string        `json:",omitempty"` // "": SIGTERM
+	StopTimeout int           `json:",omitempty"` // seconds before SIGKILL; 0: the daemon's
+}
+
+// Mount is a further mount in a container.
+type Mount struct {
+	Type     string   // "bind", or "tmpfs"
+	Source   string   `json:",omitempty"` // on the host, absolute; for bind
+	Target   string   // in the container, absolute
+	ReadOnly bool     `json:",omitempty"`
+	Options  []string `json:",omitempty"` // mount(8)'s: size=64m, mode=1777, rshared
+}
+
+// Device is a device node of the host in a container.
+type Device struct {
+	Host        string // its path there
+	Container   string // and in the container
+	Permissions string // of r, w and m (mknod)
+}
+
+// Ulimit is a resource limit as of setrlimit(2).
+type Ulimit struct {
+	Name       string // "nofile"
+	Soft, Hard int64  // -1: unlimited
+}
+
+// RestartPolicy is when a container is started again by itself.
+type RestartPolicy struct {
+	Name string // "", "no", "on-failure", "always" or "unless-stopped"
+	Max  int    `json:",omitempty"` // most restarts in a row of on-failure; 0: any number
 }
 
 // Limits are the limits beside Ram. Zero or empty is no limit.
@@ -46,6 +104,18 @@ type Limits struct {
 	CPUSet      string `json:",omitempty"` // CPUs it may use: "0-2,4"
 	Pids        int64  `json:",omitempty"` // processes and threads
 	BlkioWeight uint64 `json:",omitempty"` // relative weight of block I/O, 10 to 1000
+
+	MemorySwap      int64      `json:",omitempty"` // bytes of memory and swap together; -1: no limit of swap
+	DeviceReadBps   []Throttle `json:",omitempty"` // bytes a second
+	DeviceWriteBps  []Throttle `json:",omitempty"`
+	DeviceReadIOps  []Throttle `json:",omitempty"` // operations a second
+	DeviceWriteIOps []Throttle `json:",omitempty"`
+}
+
+// Throttle is a limit for one block device.
+type Throttle struct {
+	Path string // of the device on the host
+	Rate uint64
 }
 
 // State is where a container is in its life.
@@ -58,6 +128,8 @@ type State struct {
 	// ---
 
 	Paused     bool      `json:",omitempty"`
+	OOMKilled  bool      `json:",omitempty"` // the kernel killed one of its processes for memory
+	Stopped    bool      `json:",omitempty"` // by its user: unless-stopped leaves it so
 	FinishedAt time.Time `json:",omitzero"`
 	Error      string    `json:",omitempty"` // why it didn't start, or what is not known of its end
 }
