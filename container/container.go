@@ -29,8 +29,7 @@ type Container struct {
 	created         time.Time
 	userData        map[string]string
 
-	stdout, stderr *logFile
-	mounts         mounts
+	mounts mounts
 
 	mu      sync.Mutex
 	record  Record
@@ -46,11 +45,10 @@ type Container struct {
 
 // run is one life of a container's process, from Start until it is cleaned up.
 type run struct {
-	started chan struct{} // closed when process and io are set, or done is closed
+	started chan struct{} // closed when process is set, or done is closed
 	ended   chan struct{} // closed when the last process has ended and its output is in the logs
 	done    chan struct{} // closed when everything of the run is gone
 	process Process
-	io      *stdio
 	code    int   // valid after ended
 	err     error // why code isn't the program's own, valid after ended
 }
@@ -111,7 +109,7 @@ func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
 	if err != nil {
 		return exitCode(err), err
 	}
-	if err := c.stream(ctx, r, a, out, r.io.outFrom, r.io.errFrom); err != nil {
+	if err := c.stream(ctx, r, a, out); err != nil {
 		return ExitUnknown, err
 	}
 	return r.code, r.err
@@ -169,17 +167,11 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 			err = errors.Join(err, c.mounts.release(ctx, c))
 		}
 	}()
-	streams, child, release, err := c.openStdio(size)
+	process, err := c.runtime.Start(ctx, record, size)
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", record.Id, err)
+		return err
 	}
-	process, err := c.runtime.Start(ctx, record, child)
-	release()
-	if err != nil {
-		streams.finish()
-		return errors.Join(err, c.removePipes())
-	}
-	r.process, r.io = process, streams
+	r.process = process
 	return c.change(func(rec *Record) {
 		rec.State = State{Running: true, Pid: process.Pid(), StartedAt: time.Now()}
 	})
@@ -219,10 +211,6 @@ func unlessRemoved(err error) error {
 func (c *Container) monitor(ctx context.Context, r *run) {
 	wait := trace.Step(ctx, "container.wait", "pid", r.process.Pid())
 	exit := r.process.Wait()
-	if c.config.Tty {
-		r.process.Gone() // the runtime itself passes the terminal's last bytes on
-	}
-	r.io.finish()
 	r.err = exit.Err
 	err := c.end(r, func(s *State) {
 		s.Running, s.Paused, s.Pid = false, false, 0
@@ -241,7 +229,6 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 		c.log.Error("unmount after a container's end", "container", c.id, "err", uerr)
 	}
 	cleanup := trace.Step(ctx, "container.cleanup", "dir", c.dir, "rw", filepath.Join(c.dir, "rw"))
-	err = errors.Join(err, c.removePipes())
 	c.vacate()
 	if err == nil && c.config.AutoRemove {
 		err = c.store.Remove(ctx, c)
@@ -419,7 +406,7 @@ func (c *Container) Resize(rows, cols uint16) error {
 	if err != nil {
 		return err
 	}
-	return r.io.resize(rows, cols)
+	return r.process.Resize(Window{Rows: rows, Cols: cols})
 }
 
 // Window is a terminal's size in character cells.
@@ -445,22 +432,21 @@ func (c *Container) Attach(ctx context.Context, a Attach) error {
 		return err
 	}
 	defer out.close()
-	return c.stream(ctx, r, a, out, c.stdout.length(), c.stderr.length())
+	return c.stream(ctx, r, a, out)
 }
 
-// stream copies in both directions, with the output from the given places in
-// the logs on, and returns when the run has ended. An input that the container
+// stream copies in both directions and returns when the run has ended. An input that the container
 // doesn't take is left unread.
-func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs, outFrom, errFrom int64) error {
-	if w := r.io.input(); a.Stdin != nil && w != nil {
+func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs) error {
+	if w := r.process.Input(); a.Stdin != nil && w != nil {
 		go func() {
 			_, _ = io.Copy(w, a.Stdin) // ends with the client or with the container
 			if a.CloseStdin {
-				r.io.closeStdin()
+				_ = w.Close() // it has ended, or takes no end
 			}
 		}()
 	}
-	if err := out.follow(ctx, a.Stdout, a.Stderr, outFrom, errFrom); err != nil {
+	if err := out.follow(ctx, a.Stdout, a.Stderr, r.ended); err != nil {
 		return err
 	}
 	end := r.ended
@@ -475,40 +461,54 @@ func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs, 
 	}
 }
 
-// outputs reads both of the container's logs.
-type outputs struct{ stdout, stderr *logReader }
+// outputs reads both of the container's logs, from where they were when it was
+// made.
+type outputs struct {
+	stdout, stderr   *logReader
+	outFrom, errFrom int64
+}
 
-func (c *Container) outputs() (*outputs, error) {
-	stdout, err := c.stdout.reader()
-	if err != nil {
+func (c *Container) outputs() (o *outputs, err error) {
+	o = &outputs{}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	if o.stdout, err = openLog(filepath.Join(c.dir, "stdout"), c.store.watcher); err != nil {
 		return nil, err
 	}
-	stderr, err := c.stderr.reader()
-	if err != nil {
-		stdout.close()
+	if o.stderr, err = openLog(filepath.Join(c.dir, "stderr"), c.store.watcher); err != nil {
 		return nil, err
 	}
-	return &outputs{stdout, stderr}, nil
+	if o.outFrom, err = o.stdout.length(); err != nil {
+		return nil, err
+	}
+	o.errFrom, err = o.stderr.length()
+	return o, err
 }
 
 func (o *outputs) close() {
-	o.stdout.close()
-	o.stderr.close()
+	for _, r := range []*logReader{o.stdout, o.stderr} {
+		if r != nil {
+			r.close()
+		}
+	}
 }
 
-// follow copies both side by side until the run ends. A writer that is nil
+// follow copies both side by side until over is closed. A writer that is nil
 // gets nothing.
-func (o *outputs) follow(ctx context.Context, stdout, stderr io.Writer, outFrom, errFrom int64) error {
+func (o *outputs) follow(ctx context.Context, stdout, stderr io.Writer, over <-chan struct{}) error {
 	errs := make(chan error, 2)
 	one := func(r *logReader, w io.Writer, from int64) {
 		if w == nil {
 			errs <- nil
 			return
 		}
-		errs <- r.copyTo(ctx, w, from, true)
+		errs <- r.copyTo(ctx, w, from, over)
 	}
-	go one(o.stdout, stdout, outFrom)
-	go one(o.stderr, stderr, errFrom)
+	go one(o.stdout, stdout, o.outFrom)
+	go one(o.stderr, stderr, o.errFrom)
 	return errors.Join(<-errs, <-errs)
 }
 
@@ -521,13 +521,16 @@ func (c *Container) Logs(ctx context.Context, stdout, stderr io.Writer, follow b
 		return err
 	}
 	defer out.close()
-	if follow {
-		return out.follow(ctx, stdout, stderr, 0, 0)
+	if r, err := c.current(); err == nil && follow {
+		out.outFrom, out.errFrom = 0, 0
+		return out.follow(ctx, stdout, stderr, r.ended)
 	}
-	if err := out.stdout.copyTo(ctx, stdout, 0, false); err != nil {
+	over := make(chan struct{})
+	close(over)
+	if err := out.stdout.copyTo(ctx, stdout, 0, over); err != nil {
 		return err
 	}
-	return out.stderr.copyTo(ctx, stderr, 0, false)
+	return out.stderr.copyTo(ctx, stderr, 0, over)
 }
 
 // remove deletes the container's folder. Nothing of it may run or be mounted.

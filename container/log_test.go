@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,41 +15,40 @@ import (
 )
 
 // Readers that come before, while and after something is written all see the
-// same bytes, and end when the writer does.
+// same bytes, and end when the run does.
 func TestLogReaders(t *testing.T) {
-	l := newLogFile(filepath.Join(t.TempDir(), "stdout"))
-	l.open()
-	r, w := io.Pipe()
-	written := make(chan error, 1)
-	go func() { written <- l.copyFrom(r) }()
-
+	path := filepath.Join(t.TempDir(), "stdout")
+	w := newTestWatcher(t)
+	over := make(chan struct{})
 	var wg sync.WaitGroup
 	outs := make([]bytes.Buffer, 20)
 	follow := func(out *bytes.Buffer) {
+		r := readerOf(t, path, w)
 		wg.Go(func() {
-			if err := readerOf(t, l).copyTo(context.Background(), out, 0, true); err != nil {
+			if err := r.copyTo(context.Background(), out, 0, over); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
 	var want bytes.Buffer
 	for i := range outs {
 		follow(&outs[i])
 		line := fmt.Sprintf("line %d\n", i)
 		want.WriteString(line)
-		if _, err := io.WriteString(w, line); err != nil {
+		if _, err := io.WriteString(f, line); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(time.Millisecond) // some readers wait by now, some don't
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-written; err != nil {
-		t.Fatal(err)
-	}
+	close(over)
 	wg.Wait()
 	var late bytes.Buffer
-	if err := readerOf(t, l).copyTo(context.Background(), &late, 0, true); err != nil {
+	if err := readerOf(t, path, w).copyTo(context.Background(), &late, 0, over); err != nil {
 		t.Fatal(err)
 	}
 	for i, out := range append(outs, late) {
@@ -56,87 +56,67 @@ func TestLogReaders(t *testing.T) {
 			t.Errorf("reader %d saw %q", i, out.String())
 		}
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.subs) != 0 {
+		t.Errorf("%d watches are left", len(w.subs))
+	}
 }
 
-func TestLogGoesOnAfterARestart(t *testing.T) {
+// One that waits is woken by a write: it doesn't have to see the end.
+func TestLogReaderIsWoken(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "stdout")
-	for _, text := range []string{"one\n", "two\n"} {
-		l := newLogFile(path) // as a new daemon makes it
-		from := l.open()
-		if err := l.copyFrom(bytes.NewBufferString(text)); err != nil {
+	r := readerOf(t, path, newTestWatcher(t))
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(r.copyTo(t.Context(), pw, 0, make(chan struct{}))) }()
+	for i := range 3 {
+		time.Sleep(5 * time.Millisecond)
+		line := fmt.Sprintf("line %d\n", i)
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
 			t.Fatal(err)
 		}
-		var run bytes.Buffer
-		if err := readerOf(t, l).copyTo(context.Background(), &run, from, true); err != nil || run.String() != text {
-			t.Errorf("this run wrote %q, %v; want %q", run.String(), err, text)
+		_, err = io.WriteString(f, line)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if data, err := os.ReadFile(path); err != nil || string(data) != "one\ntwo\n" {
-		t.Errorf("the file has %q, %v", data, err)
+		got := make([]byte, len(line))
+		if _, err := io.ReadFull(pr, got); err != nil || string(got) != line {
+			t.Errorf("read %q, %v; want %q", got, err, line)
+		}
 	}
 }
 
 func TestLogReaderThatGivesUp(t *testing.T) {
-	l := newLogFile(filepath.Join(t.TempDir(), "stdout"))
-	l.open()
-	defer l.end()
+	r := readerOf(t, filepath.Join(t.TempDir(), "stdout"), newTestWatcher(t))
 	gone := errors.New("the client has gone")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	time.AfterFunc(10*time.Millisecond, func() { cancel(gone) })
-	if err := readerOf(t, l).copyTo(ctx, io.Discard, 0, true); !errors.Is(err, gone) {
+	if err := r.copyTo(ctx, io.Discard, 0, make(chan struct{})); !errors.Is(err, gone) {
 		t.Errorf("%v, want %v", err, gone)
 	}
 }
 
-// A container whose log can't be written isn't held up.
-func TestLogThatCannotBeWritten(t *testing.T) {
-	l := newLogFile(filepath.Join(t.TempDir(), "no such folder", "stdout"))
-	l.open()
-	r := bytes.NewReader(make([]byte, 1<<20))
-	if err := l.copyFrom(r); err == nil {
-		t.Error("no error")
+func newTestWatcher(t *testing.T) *watcher {
+	t.Helper()
+	w, err := newWatcher(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if r.Len() != 0 {
-		t.Errorf("%d bytes were not taken", r.Len())
-	}
+	t.Cleanup(func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
 }
 
-func readerOf(t *testing.T, l *logFile) *logReader {
+func readerOf(t *testing.T, path string, w *watcher) *logReader {
 	t.Helper()
-	r, err := l.reader()
+	r, err := openLog(path, w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.close)
 	return r
 }
-
-func TestUndoONLCR(t *testing.T) {
-	for in, want := range map[string]string{
-		"a\r\r\nb\r\r\n": "a\r\nb\r\n",
-		"a\r\nb":         "a\nb", // a program that wants its \n raw
-		"10%\r20%\r":     "10%\r20%\r",
-		"\r\r\r\r\n":     "\r\r\r\n",
-		"\n\n":           "\n\n",
-		"":               "",
-	} {
-		for size := range 3 { // however the bytes arrive
-			r := io.Reader(bytes.NewBufferString(in))
-			if size > 0 {
-				r = &pieces{r, size}
-			}
-			got, err := io.ReadAll(&undoONLCR{r: r})
-			if err != nil || string(got) != want {
-				t.Errorf("%q in pieces of %d became %q, %v; want %q", in, size, got, err, want)
-			}
-		}
-	}
-}
-
-// pieces reads at most n bytes at a time.
-type pieces struct {
-	r io.Reader
-	n int
-}
-
-func (p *pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }

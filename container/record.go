@@ -20,7 +20,7 @@ type Record struct {
 
 	// ---
 
-	// Engine is the path it was created with: "classic" or "modern".
+	// Engine is the path it was created with: Classic or Modern.
 	Engine string `json:",omitempty"`
 	// Name is a second name, unique among containers; "" if it has none.
 	Name string `json:",omitempty"`

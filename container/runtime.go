@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -19,11 +20,13 @@ type Runtime interface {
 	// the record asks for what this host can't do.
 	Configure(ctx context.Context, r *Record) error
 
-	// Start starts the container's process in new namespaces with the given
-	// standard streams, and returns when it has become the program or has
-	// failed to. A *StartError says that the program couldn't be executed.
-	// After an error nothing of the run is left.
-	Start(ctx context.Context, r *Record, io Streams) (Process, error)
+	// Start starts the container's process in new namespaces, in a terminal of
+	// the given size if it has one, and returns when it has become the
+	// program or has failed to. What it writes is appended to the files
+	// stdout and stderr of the container's folder. A *StartError says that
+	// the program couldn't be executed. After an error nothing of the run
+	// is left.
+	Start(ctx context.Context, r *Record, size Window) (Process, error)
 
 	// Adopt finds the process of a container that another daemon started and
 	// that still runs. It fails with ErrNotRunning, and then has removed what
@@ -35,7 +38,7 @@ type Runtime interface {
 	Close() error
 }
 
-// Streams are the container's standard streams. The runtime doesn't close them.
+// Streams are a process's standard streams. The runtime doesn't close them.
 type Streams struct {
 	In, Out, Err *os.File
 	// Terminal says that all three are one terminal, which becomes the
@@ -48,10 +51,16 @@ type Process interface {
 	// Pid is the first process, in the host's PID namespace.
 	Pid() int
 	// Wait blocks until the first process has ended, and with it every other
-	// one of the container (pid_namespaces(7)).
+	// one of the container (pid_namespaces(7)), and what they wrote is in
+	// the logs.
 	Wait() Exit
 	// Gone blocks until everything the runtime made for it is removed.
 	Gone()
+	// Input takes its standard input, nil if it has none. Close gives it the
+	// end of its input; a terminal has none.
+	Input() io.WriteCloser
+	// Resize tells its terminal, if it has one, the size.
+	Resize(w Window) error
 	// Signal sends a signal to the first process. A process that has ended
 	// is ErrNotRunning.
 	Signal(sig syscall.Signal) error

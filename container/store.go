@@ -26,17 +26,30 @@ const tmpPrefix = "tmp-"
 
 // Store is the list of all containers below one folder.
 type Store struct {
-	root string
-	opts Options
+	root    string
+	opts    Options
+	watcher *watcher
 
 	mu   sync.Mutex
 	list map[string]*Container
 }
 
-// Options are what a store works with. All are needed.
-type Options struct {
+// Names of the two paths.
+const (
+	Classic = "classic" // as in January 2013
+	Modern  = "modern"  // as it is done now
+)
+
+// Engine is one of the two paths: what mounts and what starts its containers.
+type Engine struct {
 	Union   Union
 	Runtime Runtime
+}
+
+// Options are what a store works with. All are needed.
+type Options struct {
+	// Engines are the paths there are, by their names: "classic", "modern".
+	Engines map[string]Engine
 	// Layer finds a layer's directory by its name, for records that were
 	// written when the data directory was somewhere else.
 	Layer func(name string) string
@@ -59,7 +72,11 @@ func Open(ctx context.Context, root string, opts Options) (*Store, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, fmt.Errorf("open containers: %w", err)
 	}
-	s := &Store{root: root, opts: opts, list: map[string]*Container{}}
+	w, err := newWatcher(opts.Log)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{root: root, opts: opts, watcher: w, list: map[string]*Container{}}
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return nil, fmt.Errorf("open containers: %w", err)
@@ -108,7 +125,10 @@ func (s *Store) load(dir string) (*Container, error) {
 		return nil, fmt.Errorf("config.json is of container %q", r.Id)
 	}
 	s.rebase(&r, dir)
-	c := s.container(r, map[string]string{})
+	c, err := s.container(r, map[string]string{})
+	if err != nil {
+		return nil, err
+	}
 	c.changes, c.flushed = 1, 1 // it comes from the disk
 	data, err = os.ReadFile(filepath.Join(dir, userDataFile))
 	if err == nil {
@@ -142,17 +162,20 @@ func (s *Store) rebase(r *Record, dir string) {
 	for i, layer := range r.Filesystem.Layers {
 		r.Filesystem.Layers[i] = s.opts.Layer(filepath.Base(layer))
 	}
-	if r.Engine == "" {
-		r.Engine = "classic"
-	}
 }
 
-func (s *Store) container(r Record, userData map[string]string) *Container {
-	c := &Container{store: s, union: s.opts.Union, runtime: s.opts.Runtime, log: s.opts.Log,
+func (s *Store) container(r Record, userData map[string]string) (*Container, error) {
+	if r.Engine == "" {
+		r.Engine = Classic
+	}
+	engine, ok := s.opts.Engines[r.Engine]
+	if !ok {
+		return nil, fmt.Errorf("this daemon has no path %q", r.Engine)
+	}
+	c := &Container{store: s, union: engine.Union, runtime: engine.Runtime, log: s.opts.Log,
 		id: r.Id, dir: r.Root, engine: r.Engine, config: r.Config, created: r.Created,
 		record: r, userData: userData}
-	c.stdout, c.stderr = newLogFile(c.stdoutLogPath()), newLogFile(c.stderrLogPath())
-	return c
+	return c, nil
 }
 
 // restore finds out what became of a container while no daemon watched.
@@ -185,16 +208,12 @@ func (c *Container) restore(ctx context.Context) error {
 
 // adopt takes up a container that another daemon started.
 func (c *Container) adopt(ctx context.Context, process Process) error {
-	streams, err := c.adoptStdio()
-	if err != nil {
-		return err
-	}
 	r := newRun()
-	r.process, r.io = process, streams
+	r.process = process
 	c.run = r
 	c.mounts.users = 1 // its root
 	close(r.started)
-	err = c.change(func(rec *Record) {
+	err := c.change(func(rec *Record) {
 		rec.State.Running, rec.State.Pid = true, process.Pid()
 		if rec.State.StartedAt.IsZero() {
 			rec.State.StartedAt = time.Now()
@@ -235,17 +254,20 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 		Config: spec.Config, Engine: spec.Engine,
 		Filesystem: Filesystem{
 			RootFS: filepath.Join(dir, "rootfs"), RWPath: filepath.Join(dir, "rw"),
-			Layers: spec.Layers, Union: s.opts.Union.Name(),
+			Layers: spec.Layers,
 		}}
 	if r.Args == nil {
 		r.Args = []string{} // as 2013 wrote it: [] and not null
 	}
-	c = s.container(r, maps.Clone(spec.UserData))
+	if c, err = s.container(r, maps.Clone(spec.UserData)); err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	c.record.Filesystem.Union = c.union.Name()
 	// The record is last: with it the folder is a container.
 	for _, file := range []struct {
 		name  string
 		value any
-	}{{userDataFile, c.userData}, {recordFile, r}} {
+	}{{userDataFile, c.userData}, {recordFile, c.record}} {
 		if err := saveJSON(filepath.Join(dir, file.name), file.value); err != nil {
 			return nil, fmt.Errorf("create container: %w", err)
 		}

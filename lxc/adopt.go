@@ -65,7 +65,12 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 	if err != nil { // it has ended since we looked
 		return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 	}
-	p := rt.process(r, rt.monitor.watch(r.Id), monitor)
+	io, err := adoptStdio(r, rt.log)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("adopt container %s: %w", r.Id, err)
+	}
+	p := rt.process(r, rt.monitor.watch(r.Id), monitor, io)
 	go p.reap(func() error { return awaitPidfd(fd) })
 	// It may be on its way up, or on its way out.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -74,6 +79,7 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 		}
 		select {
 		case <-p.gone:
+			p.Gone()
 			return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

@@ -3,6 +3,7 @@ package lxc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -22,6 +23,7 @@ import (
 type process struct {
 	rt      *Runtime
 	id      string
+	io      *stdio
 	record  *container.Record
 	watch   *watch
 	monitor int           // lxc-start's PID
@@ -34,8 +36,8 @@ type process struct {
 	ended bool // lxc-start has: no pidfd is opened any more
 }
 
-func (rt *Runtime) process(r *container.Record, w *watch, monitor int) *process {
-	return &process{rt: rt, id: r.Id, record: r, watch: w, monitor: monitor,
+func (rt *Runtime) process(r *container.Record, w *watch, monitor int, io *stdio) *process {
+	return &process{rt: rt, id: r.Id, record: r, watch: w, monitor: monitor, io: io,
 		gone: make(chan struct{}), pidfd: -1}
 }
 
@@ -159,16 +161,37 @@ func (p *process) Pid() int {
 // Wait returns when LXC has said how the first process ended. It says so before
 // it removes the cgroups, which takes it a third of its time.
 func (p *process) Wait() container.Exit {
+	var exit container.Exit
 	select {
 	case <-p.watch.ended:
-		return p.outcome(nil)
+		exit = p.outcome(nil)
 	case <-p.gone:
-		return p.exit
+		exit = p.exit
 	}
+	if p.record.Config.Tty {
+		<-p.gone // LXC itself passes the terminal's last bytes on
+	}
+	p.io.finish()
+	return exit
 }
 
+// Input is its standard input.
+func (p *process) Input() io.WriteCloser {
+	if !p.io.takesInput() {
+		return nil
+	}
+	return p.io
+}
+
+// Resize tells its terminal the size.
+func (p *process) Resize(w container.Window) error { return p.io.resize(w) }
+
 // Gone returns when lxc-start has ended, and its cgroups with it.
-func (p *process) Gone() { <-p.gone }
+func (p *process) Gone() {
+	<-p.gone
+	p.io.finish()
+	p.io.removePipes()
+}
 
 // Signal sends a signal to the first process, as lxc-kill did in 2013
 // (docker@bba4e36807:container.go:352); LXC has no such program any more.

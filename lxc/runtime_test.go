@@ -106,7 +106,7 @@ func (e *engine) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Store, err = container.Open(context.Background(), dir, container.Options{
-		Union: union, Runtime: e.rt, Log: log,
+		Engines: map[string]container.Engine{container.Classic: {Union: union, Runtime: e.rt}}, Log: log,
 		Layer: func(name string) string { return filepath.Join(e.root, name) },
 	})
 	if err != nil {

@@ -28,38 +28,48 @@ func (rt *Runtime) startArgs(r *container.Record) []string {
 
 // Start runs lxc-start, in the foreground, and returns when the container's
 // first process has become the program.
-func (rt *Runtime) Start(ctx context.Context, r *container.Record, io container.Streams) (container.Process, error) {
+func (rt *Runtime) Start(ctx context.Context, r *container.Record, size container.Window) (container.Process, error) {
 	// In January 2013 a container had an empty network namespace, loopback down.
 	trace.Step(ctx, "network.attach", "mode", "none").End(nil)
 
 	if err := os.Remove(logPath(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("start container %s: %w", r.Id, err)
 	}
+	io, child, release, err := openStdio(r, size, rt.log)
+	if err != nil {
+		return nil, fmt.Errorf("start container %s: %w", r.Id, err)
+	}
 	cmd := exec.Command(rt.program, rt.startArgs(r)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = io.In, io.Out, io.Err
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = child.In, child.Out, child.Err
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 	// A session of its own: ^C at the daemon's terminal is not for containers.
 	// With a terminal, lxc-start needs it as the controlling one, to pass
 	// bytes and window sizes between it and the container's own.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: io.Terminal}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: child.Terminal}
 
 	w := rt.monitor.watch(r.Id)
 	step := trace.Step(ctx, "runtime.start", "argv", strings.Join(cmd.Args, " "))
-	if err := cmd.Start(); err != nil {
+	err = cmd.Start()
+	release()
+	if err != nil {
 		rt.monitor.unwatch(r.Id, w)
+		io.finish()
+		io.removePipes()
 		return nil, step.End(fmt.Errorf("start lxc-start: %w", err))
 	}
 	step.Set("pid", cmd.Process.Pid)
 	step.End(nil)
 
-	p := rt.process(r, w, cmd.Process.Pid)
+	p := rt.process(r, w, cmd.Process.Pid, io)
 	go p.reap(func() error { return cmd.Wait() })
 
 	step = trace.Step(ctx, "runtime.isolate")
 	p.awaitRunning()
-	err := p.awaitProgram()
+	err = p.awaitProgram()
 	step.Set("pid", p.Pid())
 	if step.End(err) != nil {
+		_ = p.Signal(syscall.SIGKILL) // ended already, but for the time limit
+		p.Gone()
 		return nil, err
 	}
 	return p, nil
@@ -79,13 +89,17 @@ func (p *process) awaitRunning() {
 func (p *process) awaitProgram() error {
 	pid := p.firstPid()
 	// LXC says RUNNING just before the last step, the execve(2) itself.
-	for deadline := time.Now().Add(10 * time.Second); pid > 0 && p.stillLXC(pid); time.Sleep(100 * time.Microsecond) {
+	for deadline := time.Now().Add(10 * time.Second); pid > 0; time.Sleep(100 * time.Microsecond) {
+		executed, err := p.executed(pid)
+		if err != nil {
+			break
+		}
+		if executed {
+			return nil
+		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("start container %s: its program has not been executed within 10 s", p.id)
 		}
-	}
-	if alive(pid) {
-		return nil
 	}
 	// It is over already: a short program, or none at all.
 	if se, ok := errors.AsType[*container.StartError](p.Wait().Err); ok {
@@ -94,27 +108,17 @@ func (p *process) awaitProgram() error {
 	return nil
 }
 
-// stillLXC reports whether the first process still executes lxc-start.
-func (p *process) stillLXC(pid int) bool {
+// executed reports whether the first process executes something else than
+// lxc-start. One that has ended, or is about to, has no program: an error.
+func (p *process) executed(pid int) (bool, error) {
 	var lxcStart, now unix.Stat_t
-	if unix.Stat(p.rt.program, &lxcStart) != nil || unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &now) != nil {
-		return false
+	if err := unix.Stat(p.rt.program, &lxcStart); err != nil {
+		return false, err
 	}
-	return lxcStart.Dev == now.Dev && lxcStart.Ino == now.Ino
-}
-
-// alive reports whether a process exists and is not a zombie.
-func alive(pid int) bool {
-	if pid <= 0 {
-		return false
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &now); err != nil {
+		return false, err
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	// The state follows the name, which stands in parentheses and may hold any character.
-	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
-	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	return lxcStart.Dev != now.Dev || lxcStart.Ino != now.Ino, nil
 }
 
 // startError makes of LXC's log what a person wants to know.

@@ -155,7 +155,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	recorder := &trace.Recorder{}
 	evidence.Register(recorder)
 	containers, err := container.Open(ctx, containersDir, container.Options{
-		Union: union, Runtime: rt, Log: log,
+		Engines: map[string]container.Engine{container.Classic: {Union: union, Runtime: rt}}, Log: log,
 		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
 	})
 	if err != nil {

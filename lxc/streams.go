@@ -1,9 +1,10 @@
-package container
+package lxc
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"docker2013/container"
 )
 
 // pipeSize is asked of the kernel for the output pipes: what a container can
@@ -18,7 +21,7 @@ import (
 // have (/proc/sys/fs/pipe-max-size, pipe(7)).
 const pipeSize = 1 << 20
 
-// stdio is the daemon's side of a running container's standard streams.
+// stdio is our side of a running container's standard streams.
 //
 //	container ──▶ stdout.pipe ──▶ daemon ──▶ stdout (file) ──▶ every reader
 //	container ◀── anonymous pipe ◀── daemon ◀── attached clients
@@ -26,23 +29,19 @@ const pipeSize = 1 << 20
 // With a terminal there is one pseudo-terminal in place of the three pipes
 // (2013 had three of them, docker@bba4e36807:container.go:188).
 type stdio struct {
+	dir   string // the container's folder
+	log   *slog.Logger
 	pumps sync.WaitGroup // one a stream that is being copied to its log
 	pipes []*os.File     // their reading ends, of those that are pipes
-
-	// Where in the logs this run's output begins.
-	outFrom, errFrom int64
 
 	mu       sync.Mutex
 	stdin    io.WriteCloser // nil: none, or closed
 	terminal *os.File       // the pseudo-terminal's master side, nil: none
 }
 
-func (c *Container) stdoutLogPath() string { return filepath.Join(c.dir, "stdout") }
-func (c *Container) stderrLogPath() string { return filepath.Join(c.dir, "stderr") }
-
-// openStdio makes the streams for a new run. child is for the runtime; release
-// closes it, to be called when the runtime has it (or has failed).
-func (c *Container) openStdio(size Window) (s *stdio, child Streams, release func(), err error) {
+// openStdio makes the streams for a new run. child is for lxc-start; release
+// closes it, to be called when lxc-start has it (or has failed).
+func openStdio(r *container.Record, size container.Window, log *slog.Logger) (s *stdio, child container.Streams, release func(), err error) {
 	var files []*os.File
 	release = func() {
 		for _, f := range files {
@@ -54,26 +53,26 @@ func (c *Container) openStdio(size Window) (s *stdio, child Streams, release fun
 			release()
 		}
 	}()
-	s = &stdio{}
+	s = &stdio{dir: r.Root, log: log}
 
-	if c.config.Tty {
+	if r.Config.Tty {
 		master, slave, err := pty.Open()
 		if err != nil {
 			return nil, child, nil, fmt.Errorf("open a terminal: %w", err)
 		}
 		files = append(files, slave)
-		if size != (Window{}) {
+		if size != (container.Window{}) {
 			if err := pty.Setsize(master, &pty.Winsize{Rows: size.Rows, Cols: size.Cols}); err != nil {
 				_ = master.Close()
 				return nil, child, nil, fmt.Errorf("size the terminal: %w", err)
 			}
 		}
 		s.terminal, s.stdin = master, nopCloser{master}
-		s.pump(c, c.stdout, master)
-		return s, Streams{In: slave, Out: slave, Err: slave, Terminal: true}, release, nil
+		s.pump("stdout", master)
+		return s, container.Streams{In: slave, Out: slave, Err: slave, Terminal: true}, release, nil
 	}
 
-	if c.config.OpenStdin {
+	if r.Config.OpenStdin {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return nil, child, nil, fmt.Errorf("open stdin: %w", err)
@@ -89,24 +88,27 @@ func (c *Container) openStdio(size Window) (s *stdio, child Streams, release fun
 		child.In = null
 	}
 	for _, out := range []struct {
-		log *logFile
-		end **os.File
-	}{{c.stdout, &child.Out}, {c.stderr, &child.Err}} {
-		r, err := makePipe(out.log.path + ".pipe")
+		name string
+		end  **os.File
+	}{{"stdout", &child.Out}, {"stderr", &child.Err}} {
+		path := s.pipePath(out.name)
+		r, err := makePipe(path)
 		if err != nil {
 			return nil, child, nil, err
 		}
-		w, err := os.OpenFile(out.log.path+".pipe", os.O_RDWR, 0)
+		w, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {
 			_ = r.Close()
 			return nil, child, nil, fmt.Errorf("open output pipe: %w", err)
 		}
 		files = append(files, w)
 		*out.end = w
-		s.pump(c, out.log, r)
+		s.pump(out.name, r)
 	}
 	return s, child, release, nil
 }
+
+func (s *stdio) pipePath(name string) string { return filepath.Join(s.dir, name+".pipe") }
 
 // makePipe makes the named pipe anew and opens its reading end, which sees end
 // of file when the last of the container's processes has gone.
@@ -145,13 +147,7 @@ func openPipe(path string) (*os.File, error) {
 
 // pump copies one of the container's output streams to its log until it ends.
 // It closes a pipe; the terminal is also written to, so finish closes that.
-func (s *stdio) pump(c *Container, log *logFile, r *os.File) {
-	from := log.open()
-	if log == c.stdout {
-		s.outFrom = from
-	} else {
-		s.errFrom = from
-	}
+func (s *stdio) pump(name string, r *os.File) {
 	var output io.Reader
 	if r == s.terminal {
 		output = &undoONLCR{r: r}
@@ -160,8 +156,8 @@ func (s *stdio) pump(c *Container, log *logFile, r *os.File) {
 		output = untilDeadline{r}
 	}
 	s.pumps.Go(func() {
-		if err := log.copyFrom(output); err != nil {
-			c.log.Error("container output was lost", "container", c.id, "err", err)
+		if err := appendTo(filepath.Join(s.dir, name), output); err != nil {
+			s.log.Error("container output was lost", "dir", s.dir, "err", err)
 		}
 		if r != s.terminal {
 			_ = r.Close() // the reading end
@@ -169,62 +165,103 @@ func (s *stdio) pump(c *Container, log *logFile, r *os.File) {
 	})
 }
 
+// appendTo appends r to a log until r ends.
+func appendTo(path string, r io.Reader) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		// The container must not block on a pipe that nobody empties.
+		_, _ = io.Copy(io.Discard, r)
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil && cerr != nil {
+			err = fmt.Errorf("close log: %w", cerr)
+		}
+	}()
+	buf := make([]byte, 64<<10)
+	for {
+		n, rerr := r.Read(buf)
+		if n > 0 {
+			if _, werr := f.Write(buf[:n]); werr != nil && err == nil {
+				// A full disk loses output, but not the container: go on reading.
+				err = fmt.Errorf("write log: %w", werr)
+			}
+		}
+		if rerr != nil {
+			return err // end of file, or a terminal that was hung up
+		}
+	}
+}
+
 // adoptStdio takes up the output of a container that another daemon started.
 // Its stdin, and its terminal if it had one, went with that daemon.
-func (c *Container) adoptStdio() (*stdio, error) {
-	s := &stdio{}
-	if c.config.Tty {
+func adoptStdio(r *container.Record, log *slog.Logger) (*stdio, error) {
+	s := &stdio{dir: r.Root, log: log}
+	if r.Config.Tty {
 		return s, nil
 	}
-	for _, log := range []*logFile{c.stdout, c.stderr} {
-		r, err := openPipe(log.path + ".pipe")
+	for _, name := range []string{"stdout", "stderr"} {
+		pipe, err := openPipe(s.pipePath(name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		s.pump(c, log, r)
+		s.pump(name, pipe)
 	}
 	return s, nil
 }
 
-// closeStdin gives the container the end of its input.
-func (s *stdio) closeStdin() {
+// Write gives input to the container.
+func (s *stdio) Write(p []byte) (int, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stdin != nil {
-		_ = s.stdin.Close() // a pipe: nothing is buffered that could be lost
-		s.stdin = nil
+	w := s.stdin
+	s.mu.Unlock()
+	if w == nil {
+		return 0, io.ErrClosedPipe
 	}
+	return w.Write(p)
 }
 
-// input is where the container's input goes, nil if it takes none.
-func (s *stdio) input() io.Writer {
+// Close gives the container the end of its input.
+func (s *stdio) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stdin
+	if s.stdin == nil {
+		return nil
+	}
+	err := s.stdin.Close()
+	s.stdin = nil
+	return err
 }
 
-// resize tells the container's terminal its size in character cells.
-func (s *stdio) resize(rows, cols uint16) error {
+// takesInput reports whether there is anything to write to.
+func (s *stdio) takesInput() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stdin != nil
+}
+
+// resize tells the container's terminal, if it has one, its size.
+func (s *stdio) resize(w container.Window) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.terminal == nil {
 		return nil
 	}
-	return pty.Setsize(s.terminal, &pty.Winsize{Rows: rows, Cols: cols})
+	return pty.Setsize(s.terminal, &pty.Winsize{Rows: w.Rows, Cols: w.Cols})
 }
 
 // finish returns when the last byte of output is in the logs. No process of the
-// container is left, but the runtime may still hold the pipes' writing ends: what
+// container is left, but lxc-start may still hold the pipes' writing ends: what
 // is in them now is all there will be.
 func (s *stdio) finish() {
 	for _, r := range s.pipes {
 		_ = r.SetReadDeadline(time.Unix(1, 0)) // closed already: it has seen its end
 	}
 	s.pumps.Wait()
-	s.closeStdin()
+	_ = s.Close()
 	s.mu.Lock()
 	if s.terminal != nil {
 		_ = s.terminal.Close()
@@ -234,14 +271,12 @@ func (s *stdio) finish() {
 }
 
 // removePipes removes the named pipes of a run that is over.
-func (c *Container) removePipes() error {
-	var errs []error
-	for _, log := range []*logFile{c.stdout, c.stderr} {
-		if err := os.Remove(log.path + ".pipe"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("remove output pipe: %w", err))
+func (s *stdio) removePipes() {
+	for _, name := range []string{"stdout", "stderr"} {
+		if err := os.Remove(s.pipePath(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Error("remove output pipe", "err", err)
 		}
 	}
-	return errors.Join(errs...)
 }
 
 // untilDeadline reads a pipe until its end, or until its read deadline and then
