@@ -70,6 +70,9 @@ func (d *Daemon) importImage(ctx context.Context, c *rcli.Call, name string, r i
 	if err == nil {
 		err = d.Union.Prepare(ctx, img.Layers[0])
 	}
+	if errors.Is(err, images.ErrTooBig) {
+		return fmt.Errorf("%w: if you trust it, start the daemon with a larger --max-layer-size", err)
+	}
 	if err != nil {
 		return err
 	}

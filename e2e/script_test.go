@@ -107,6 +107,10 @@ func TestScript(t *testing.T) {
 			"capture":    cmdCapture,
 			"eventually": cmdEventually,
 			"normal":     cmdNormal,
+			"frames":     cmdFrames,
+			"serve":      cmdServe,
+			"unmounted":  cmdUnmounted,
+			"events":     cmdEvents,
 		},
 	})
 }
@@ -396,4 +400,19 @@ func cmdNormal(ts *testscript.TestScript, neg bool, args []string) {
 		fmt.Fprintln(&b, strings.TrimRight(s.Text(), " "))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o644))
+}
+
+// cmdUnmounted waits until nothing is mounted below $ROOT. A run answers when
+// its program has ended; the unmounting goes on behind that.
+func cmdUnmounted(ts *testscript.TestScript, neg bool, args []string) {
+	var mounts []byte
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var err error
+		mounts, err = os.ReadFile("/proc/self/mounts")
+		ts.Check(err)
+		if !bytes.Contains(mounts, []byte(ts.Getenv("ROOT"))) {
+			return
+		}
+	}
+	ts.Fatalf("still mounted:\n%s", mounts)
 }
