@@ -28,11 +28,11 @@ var arrows = map[string][]string{
 
 	"cli2013":     {"rcli", "trace"},
 	"doctor":      {"evidence"},
-	"dockerd2013": {"container", "durable", "images", "rcli", "trace"},
+	"dockerd2013": {"container", "images", "rcli", "trace"},
 
-	"aufs":    {"container", "durable", "trace"},
+	"aufs":    {"container", "trace"},
 	"overlay": {"container", "durable", "trace"},
-	"lxc":     {"container", "durable", "trace"},
+	"lxc":     {"container", "trace"},
 
 	"container": {"durable", "trace"},
 	"images":    {"durable", "trace"},

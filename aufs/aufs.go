@@ -23,10 +23,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -147,13 +145,6 @@ func branches(rw string, layers []string) (string, error) {
 	return b.String(), nil
 }
 
-// "AUFS let go late": an unmount that finds the mount in use is tried again, as
-// in docker@bba4e36807:filesystem.go:56.
-const (
-	unmountTries = 1000
-	unmountPause = 10 * time.Millisecond
-)
-
 // Unmount unmounts RootFS and removes it, see container.Union. If it stays in use
 // the error is EBUSY, and it is still mounted.
 func (u *Union) Unmount(ctx context.Context, fsys *container.Filesystem) error {
@@ -171,37 +162,16 @@ func (u *Union) unmount(ctx context.Context, fsys *container.Filesystem) error {
 	} else if !mounted {
 		return container.ErrNotMounted
 	}
-	for try := 1; ; try++ {
-		err := unix.Unmount(fsys.RootFS, unix.UMOUNT_NOFOLLOW)
-		if err == nil {
-			// Never RemoveAll: were it still mounted, all of rw/ would go.
-			return os.Remove(fsys.RootFS)
-		}
-		if !errors.Is(err, unix.EBUSY) || try == unmountTries {
-			return err
-		}
-		select {
-		case <-time.After(unmountPause):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		}
+	if err := container.Detach(ctx, fsys.RootFS); err != nil {
+		return err
 	}
+	// Never RemoveAll: were it still mounted, all of rw/ would go.
+	return os.Remove(fsys.RootFS)
 }
 
-// Mounted reports whether RootFS is a mount, see container.Union.
+// Mounted reports whether RootFS is a mount, see container.Mounted.
 func (*Union) Mounted(fsys *container.Filesystem) (bool, error) {
-	var dir, parent unix.Stat_t
-	err := unix.Lstat(fsys.RootFS, &dir)
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	if err == nil {
-		err = unix.Lstat(filepath.Dir(fsys.RootFS), &parent)
-	}
-	if err != nil {
-		return false, &fs.PathError{Op: "lstat", Path: fsys.RootFS, Err: err}
-	}
-	return dir.Dev != parent.Dev, nil
+	return container.Mounted(fsys.RootFS)
 }
 
 // Changes lists the changes in RWPath, see container.Changes.

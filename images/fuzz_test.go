@@ -26,13 +26,7 @@ func FuzzImport(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(home)
-		beside := filepath.Join(home, "beside")
-		if err := os.Mkdir(beside, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(beside, "canary"), []byte("alive"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		beside := canary(t, home)
 		s, err := Open(filepath.Join(home, "images"), Options{MaxLayerBytes: 1 << 20, MaxLayerEntries: 1000})
 		if err != nil {
 			t.Fatal(err)

@@ -137,18 +137,25 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// checkImport imports an archive beside a canary, and hands on the outcome. The
-// canary must not change, and an error must leave nothing.
-func checkImport(t *testing.T, data []byte, outcome func(*Store, *Image, error)) {
+// canary makes a folder beside a store's, with a file in it that nobody may touch.
+func canary(t *testing.T, home string) (beside string) {
 	t.Helper()
-	home := t.TempDir()
-	beside := filepath.Join(home, "beside")
+	beside = filepath.Join(home, "beside")
 	if err := os.MkdirAll(beside, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(beside, "canary"), []byte("alive"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return beside
+}
+
+// checkImport imports an archive beside a canary, and hands on the outcome. The
+// canary must not change, and an error must leave nothing.
+func checkImport(t *testing.T, data []byte, outcome func(*Store, *Image, error)) {
+	t.Helper()
+	home := t.TempDir()
+	beside := canary(t, home)
 	s, err := Open(filepath.Join(home, "images"), Options{MaxLayerBytes: 1 << 20, MaxLayerEntries: 10_000})
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -177,14 +176,6 @@ func (u *Union) lowerdirs(ctx context.Context, layers []string) ([]string, error
 	return dirs, nil
 }
 
-// Unmounting is retried while something of the mount is in use: a process that
-// was killed closes its files a moment after it is gone. Same bounds as
-// docker@bba4e36807:filesystem.go:56.
-const (
-	unmountTries = 1000
-	unmountPause = 10 * time.Millisecond
-)
-
 // Unmount unmounts RootFS and removes it and the workdir, see container.Union.
 // If it stays in use the error is EBUSY, and it is still mounted. The kernel may
 // go on writing to disk for a while, see releases.
@@ -204,7 +195,7 @@ func (u *Union) unmount(ctx context.Context, fsys *container.Filesystem) error {
 		return container.ErrNotMounted
 	}
 	held := hold(fsys.RootFS)
-	err := detach(ctx, fsys.RootFS)
+	err := container.Detach(ctx, fsys.RootFS)
 	if err != nil {
 		held.release()
 		return err
@@ -217,35 +208,9 @@ func (u *Union) unmount(ctx context.Context, fsys *container.Filesystem) error {
 	return removeWork(workdir(fsys))
 }
 
-// detach unmounts rootfs, with retries.
-func detach(ctx context.Context, rootfs string) error {
-	for try := 1; ; try++ {
-		err := unix.Unmount(rootfs, unix.UMOUNT_NOFOLLOW)
-		if !errors.Is(err, unix.EBUSY) || try == unmountTries {
-			return err
-		}
-		select {
-		case <-time.After(unmountPause):
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		}
-	}
-}
-
-// Mounted reports whether RootFS is a mount, see container.Union.
+// Mounted reports whether RootFS is a mount, see container.Mounted.
 func (u *Union) Mounted(fsys *container.Filesystem) (bool, error) {
-	var dir, parent unix.Stat_t
-	err := unix.Lstat(fsys.RootFS, &dir)
-	if errors.Is(err, unix.ENOENT) {
-		return false, nil
-	}
-	if err == nil {
-		err = unix.Lstat(filepath.Dir(fsys.RootFS), &parent)
-	}
-	if err != nil {
-		return false, &fs.PathError{Op: "lstat", Path: fsys.RootFS, Err: err}
-	}
-	return dir.Dev != parent.Dev, nil
+	return container.Mounted(fsys.RootFS)
 }
 
 // Changes lists the changes in RWPath, see container.Changes.
