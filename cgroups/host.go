@@ -1,0 +1,217 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root is where cgroups are mounted.
+const Root = "/sys/fs/cgroup"
+
+// Host is what a host's cgroups are.
+type Host struct {
+	// Version is 1 or 2: where the controllers are.
+	Version int
+
+	hierarchies []hierarchy // in the order in which they are joined
+	ioWeight    string      // v1's file for the weight of block I/O, "": none
+}
+
+// hierarchy is one tree of cgroups.
+type hierarchy struct {
+	dir         string // where it is mounted
+	controllers []string
+}
+
+// v1Controllers are those that we use. The others' hierarchies are left alone.
+var v1Controllers = []string{"devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"}
+
+// Detect looks at the host.
+func Detect() (*Host, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(Root, &st); err != nil {
+		return nil, fmt.Errorf("no cgroups at %s: %w: mount them, or install cgroupfs-mount", Root, err)
+	}
+	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+		data, err := os.ReadFile(filepath.Join(Root, "cgroup.controllers"))
+		if err != nil {
+			return nil, fmt.Errorf("detect cgroups: %w", err)
+		}
+		return &Host{Version: 2, hierarchies: []hierarchy{{Root, strings.Fields(string(data))}}}, nil
+	}
+	entries, err := os.ReadDir(Root)
+	if err != nil {
+		return nil, fmt.Errorf("detect cgroups: %w", err)
+	}
+	h := &Host{Version: 1}
+	for _, e := range entries {
+		dir := filepath.Join(Root, e.Name())
+		if !e.IsDir() || unix.Statfs(dir, &st) != nil || st.Type != unix.CGROUP_SUPER_MAGIC {
+			continue // a link: cpu and cpuacct may be in one hierarchy
+		}
+		var have []string
+		for c := range strings.SplitSeq(e.Name(), ",") {
+			if slices.Contains(v1Controllers, c) {
+				have = append(have, c)
+			}
+		}
+		if len(have) > 0 {
+			h.hierarchies = append(h.hierarchies, hierarchy{dir, have})
+		}
+	}
+	if len(h.hierarchies) == 0 {
+		return nil, fmt.Errorf("no cgroup controller is mounted below %s: install cgroupfs-mount, or mount them", Root)
+	}
+	return h, nil
+}
+
+// Controllers are those that this host has, sorted.
+func (h *Host) Controllers() []string {
+	var all []string
+	for _, x := range h.hierarchies {
+		all = append(all, x.controllers...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (h *Host) has(controller string) bool { return slices.Contains(h.Controllers(), controller) }
+
+// Parent is a cgroup of ours in every hierarchy, in which containers' cgroups are
+// made. It belongs to one daemon, which removes it.
+type Parent struct {
+	host *Host
+	name string
+	dirs []int // its folder in each hierarchy, open
+}
+
+// Parent makes the cgroup name in every hierarchy, unless it is there. On v2 it
+// hands all controllers down.
+func (h *Host) Parent(name string) (p *Parent, err error) {
+	p = &Parent{host: h, name: name}
+	defer func() {
+		if err != nil {
+			p.closeDirs()
+		}
+	}()
+	for i := range h.hierarchies {
+		x := &h.hierarchies[i]
+		dir := filepath.Join(x.dir, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("make cgroup: %w", err)
+		}
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, &os.PathError{Op: "open cgroup", Path: dir, Err: err}
+		}
+		p.dirs = append(p.dirs, fd)
+		switch {
+		case h.Version == 2:
+			err = handDown(x.dir, name, x.controllers)
+		case slices.Contains(x.controllers, "cpuset"):
+			err = inheritCPUs(x.dir, name)
+		case slices.Contains(x.controllers, "blkio"):
+			h.ioWeight = firstFile(dir, "blkio.weight", "blkio.bfq.weight")
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// handDown enables the controllers in every cgroup from the root down to name.
+func handDown(root, name string, controllers []string) error {
+	dir := root
+	for _, part := range append([]string{""}, strings.Split(name, "/")...) {
+		dir = filepath.Join(dir, part)
+		for _, c := range controllers { // one by one: one that can't be must not cost the others
+			file := filepath.Join(dir, "cgroup.subtree_control")
+			if err := os.WriteFile(file, []byte("+"+c), 0); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("hand cgroup controller %s down: %w", c, err)
+			}
+		}
+	}
+	return nil
+}
+
+// inheritCPUs fills in what v1's cpuset leaves empty, in every cgroup down to
+// name: a process can't be in one without CPUs or memory nodes. Children of the
+// last get a copy.
+func inheritCPUs(root, name string) error {
+	dir := root
+	for part := range strings.SplitSeq(name, "/") {
+		parent := dir
+		dir = filepath.Join(dir, part)
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+			own, err := os.ReadFile(filepath.Join(dir, file))
+			if err == nil && strings.TrimSpace(string(own)) == "" {
+				var theirs []byte
+				if theirs, err = os.ReadFile(filepath.Join(parent, file)); err == nil {
+					err = os.WriteFile(filepath.Join(dir, file), theirs, 0)
+				}
+			}
+			if err != nil {
+				return fmt.Errorf("fill cpuset: %w", err)
+			}
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.clone_children"), []byte("1"), 0); err != nil {
+		return fmt.Errorf("fill cpuset: %w", err)
+	}
+	return nil
+}
+
+func firstFile(dir string, names ...string) string {
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+// Name is the parent's name.
+func (p *Parent) Name() string { return p.name }
+
+// Names are the containers' cgroups in it.
+func (p *Parent) Names() []string {
+	found := map[string]bool{}
+	for i := range p.dirs {
+		entries, _ := os.ReadDir(filepath.Join(p.host.hierarchies[i].dir, p.name)) // gone: none
+		for _, e := range entries {
+			if e.IsDir() {
+				found[e.Name()] = true
+			}
+		}
+	}
+	names := make([]string, 0, len(found))
+	for name := range found {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (p *Parent) closeDirs() {
+	for _, fd := range p.dirs {
+		_ = unix.Close(fd)
+	}
+	p.dirs = nil
+}
+
+// Close removes the parent, which must be empty.
+func (p *Parent) Close() error {
+	p.closeDirs()
+	var errs []error
+	for _, x := range p.host.hierarchies {
+		errs = append(errs, rmdir(filepath.Join(x.dir, p.name)))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,213 @@
+package cgroups
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Write is a value for a file of a cgroup.
+type Write struct {
+	Controller string
+	File       string
+	Value      string
+}
+
+// Plan is what is written to a new cgroup, in order. On v2, devices are not a
+// file but a program.
+type Plan struct {
+	Writes  []Write
+	Devices []specs.LinuxDeviceCgroup // v2 only
+}
+
+// defaultPeriod is what a CPU quota is a part of: the kernel's own default, in µs.
+const defaultPeriod = 100_000
+
+// Plan turns limits into what to write. A limit that this host can't keep is an
+// error, and nothing has been made.
+func (h *Host) Plan(r *specs.LinuxResources) (Plan, error) {
+	if r == nil {
+		return Plan{}, nil
+	}
+	b := planner{host: h}
+	if h.Version == 2 {
+		b.devices2(r.Devices)
+	} else {
+		b.devices1(r.Devices)
+	}
+	b.memory(r.Memory)
+	b.cpu(r.CPU)
+	b.pids(r.Pids)
+	b.blockIO(r.BlockIO)
+	return b.plan, errors.Join(b.errs...)
+}
+
+type planner struct {
+	host *Host
+	plan Plan
+	errs []error
+}
+
+func (b *planner) add(controller, file string, value any) {
+	b.plan.Writes = append(b.plan.Writes, Write{controller, file, fmt.Sprint(value)})
+}
+
+// either adds the file that this host's version has.
+func (b *planner) either(controller, v1, v2 string, value1, value2 any) {
+	name := controller
+	if b.host.Version == 2 && controller == "blkio" {
+		name = "io"
+	}
+	if !b.host.has(name) {
+		err := fmt.Errorf("this host has no cgroup controller %q: leave that limit out, or mount it below %s", name, Root)
+		if !slices.ContainsFunc(b.errs, func(e error) bool { return e.Error() == err.Error() }) {
+			b.errs = append(b.errs, err)
+		}
+		return
+	}
+	if b.host.Version == 2 {
+		b.add(name, v2, value2)
+	} else {
+		b.add(name, v1, value1)
+	}
+}
+
+func (b *planner) memory(m *specs.LinuxMemory) {
+	if m == nil {
+		return
+	}
+	if m.Limit != nil {
+		b.either("memory", "memory.limit_in_bytes", "memory.max", *m.Limit, orMax(*m.Limit))
+	}
+	if m.Reservation != nil {
+		b.either("memory", "memory.soft_limit_in_bytes", "memory.low", *m.Reservation, orMax(*m.Reservation))
+	}
+	if m.Swap != nil { // memory and swap together in v1, swap alone in v2
+		swap := *m.Swap
+		if swap > 0 && m.Limit != nil {
+			swap -= *m.Limit
+		}
+		b.either("memory", "memory.memsw.limit_in_bytes", "memory.swap.max", *m.Swap, orMax(swap))
+	}
+}
+
+// orMax is v2's way to say a limit; -1 is none.
+func orMax(n int64) string {
+	if n < 0 {
+		return "max"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+func (b *planner) cpu(c *specs.LinuxCPU) {
+	if c == nil {
+		return
+	}
+	if c.Shares != nil {
+		b.either("cpu", "cpu.shares", "cpu.weight", *c.Shares, sharesToWeight(*c.Shares))
+	}
+	if c.Quota != nil {
+		period := uint64(defaultPeriod)
+		if c.Period != nil {
+			period = *c.Period
+		}
+		if b.host.Version == 1 {
+			b.either("cpu", "cpu.cfs_period_us", "", period, nil)
+			b.either("cpu", "cpu.cfs_quota_us", "", *c.Quota, nil)
+		} else {
+			b.either("cpu", "", "cpu.max", nil, fmt.Sprintf("%s %d", orMax(*c.Quota), period))
+		}
+	}
+	if c.Cpus != "" {
+		b.either("cpuset", "cpuset.cpus", "cpuset.cpus", c.Cpus, c.Cpus)
+	}
+	if c.Mems != "" {
+		b.either("cpuset", "cpuset.mems", "cpuset.mems", c.Mems, c.Mems)
+	}
+}
+
+// sharesToWeight turns v1's shares (2 to 262144, 1024 the default) into v2's
+// weight (1 to 10000, 100 the default), on a straight line from end to end, as
+// crun and runc do.
+func sharesToWeight(shares uint64) uint64 {
+	shares = min(max(shares, 2), 262144)
+	return 1 + (shares-2)*9999/262142
+}
+
+func (b *planner) pids(p *specs.LinuxPids) {
+	if p != nil && p.Limit != nil && *p.Limit > 0 {
+		b.either("pids", "pids.max", "pids.max", *p.Limit, *p.Limit)
+	}
+}
+
+func (b *planner) blockIO(io *specs.LinuxBlockIO) {
+	if io == nil {
+		return
+	}
+	if io.Weight != nil {
+		if b.host.Version == 1 && b.host.ioWeight == "" {
+			b.errs = append(b.errs, errors.New("this kernel weighs no block I/O (neither blkio.weight nor blkio.bfq.weight): leave --blkio-weight out"))
+		} else {
+			b.either("blkio", b.host.ioWeight, "io.weight", *io.Weight, "default "+weightToIO(uint64(*io.Weight)))
+		}
+	}
+	for _, t := range []struct {
+		v1, v2 string
+		list   []specs.LinuxThrottleDevice
+	}{
+		{"blkio.throttle.read_bps_device", "rbps", io.ThrottleReadBpsDevice},
+		{"blkio.throttle.write_bps_device", "wbps", io.ThrottleWriteBpsDevice},
+		{"blkio.throttle.read_iops_device", "riops", io.ThrottleReadIOPSDevice},
+		{"blkio.throttle.write_iops_device", "wiops", io.ThrottleWriteIOPSDevice},
+	} {
+		for _, d := range t.list {
+			b.either("blkio", t.v1, "io.max", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, d.Rate),
+				fmt.Sprintf("%d:%d %s=%d", d.Major, d.Minor, t.v2, d.Rate))
+		}
+	}
+}
+
+// weightToIO turns v1's weight (10 to 1000) into v2's (1 to 10000).
+func weightToIO(weight uint64) string {
+	weight = min(max(weight, 10), 1000)
+	return strconv.FormatUint(1+(weight-10)*9999/990, 10)
+}
+
+// devices1 are lines for devices.allow and devices.deny: TYPE MAJOR:MINOR rwm
+// (Documentation/admin-guide/cgroup-v1/devices.rst).
+func (b *planner) devices1(rules []specs.LinuxDeviceCgroup) {
+	for _, d := range rules {
+		file := "devices.deny"
+		if d.Allow {
+			file = "devices.allow"
+		}
+		b.either("devices", file, "", deviceRule(d), nil)
+	}
+}
+
+func deviceRule(d specs.LinuxDeviceCgroup) string {
+	number := func(n *int64) string {
+		if n == nil || *n < 0 {
+			return "*"
+		}
+		return strconv.FormatInt(*n, 10)
+	}
+	kind := d.Type
+	if kind == "" {
+		kind = "a"
+	}
+	if kind == "a" && d.Major == nil && d.Minor == nil {
+		return "a" // this clears the list; "a *:* rwm" doesn't
+	}
+	access := d.Access
+	if access == "" {
+		access = "rwm"
+	}
+	return strings.Join([]string{kind, number(d.Major) + ":" + number(d.Minor), access}, " ")
+}
+
+func (b *planner) devices2(rules []specs.LinuxDeviceCgroup) { b.plan.Devices = rules }

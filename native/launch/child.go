@@ -1,0 +1,205 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// rawCall is a Call that needs nothing of Go any more.
+type rawCall struct {
+	number uintptr
+	args   [6]uintptr
+	slots  [6]uint8 // not 0: the argument is that slot's
+	keep   uint8    // not 0: the slot for the result
+	skip   int
+	ok     [3]unix.Errno
+}
+
+// cloneArgs is struct clone_args of clone3(2).
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+}
+
+// report is what the child writes when a call fails.
+type report struct {
+	call  int32
+	errno int32
+}
+
+// These are the runtime's for syscall.ForkExec. Before a fork all signals are
+// blocked, so that no handler runs in the child; there the handlers are taken
+// away (runtime/proc.go, syscall_runtime_BeforeFork).
+
+//go:linkname beforeFork syscall.runtime_BeforeFork
+func beforeFork()
+
+//go:linkname afterFork syscall.runtime_AfterFork
+func afterFork()
+
+//go:linkname afterForkInChild syscall.runtime_AfterForkInChild
+func afterForkInChild()
+
+// Run starts the process and returns when it has executed its program, with its
+// PID and a pidfd. files are the descriptors that go with the program. A *Failure
+// says which call failed; then there is no process.
+//
+// To be called on a goroutine of its own if the program has a PidNamespace: its
+// thread ends with it.
+func (p *Program) Run(files []int) (pid, pidfd int, err error) {
+	calls, keep, err := p.raw(files)
+	if err != nil {
+		return 0, -1, err
+	}
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return 0, -1, fmt.Errorf("start process: %w", err)
+	}
+	args := cloneArgs{flags: p.Flags | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD)}
+	var fd int32 = -1
+	args.pidfd = uint64(uintptr(unsafe.Pointer(&fd)))
+	if p.Into >= 0 {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(files[p.Into])
+	}
+	runtime.LockOSThread() // never unlocked with a PidNamespace: the thread must end
+	if p.PidNamespace >= 0 {
+		if err := unix.Setns(files[p.PidNamespace], unix.CLONE_NEWPID); err != nil {
+			return 0, -1, errors.Join(&Failure{"join the PID namespace", err.(unix.Errno)}, unix.Close(pipe[0]), unix.Close(pipe[1]))
+		}
+	} else {
+		defer runtime.UnlockOSThread()
+	}
+	syscall.ForkLock.Lock()
+	pid, errno := clone(&args, calls, pipe[1])
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(keep)
+	runtime.KeepAlive(&fd)
+	if errno != 0 {
+		return 0, -1, errors.Join(&Failure{"clone3", errno}, unix.Close(pipe[0]), unix.Close(pipe[1]))
+	}
+	_ = unix.Close(pipe[1])
+	var b [unsafe.Sizeof(report{})]byte
+	n, err := readAll(pipe[0], b[:])
+	_ = unix.Close(pipe[0])
+	if n == 0 && err == nil {
+		return pid, int(fd), nil // execve has closed it
+	}
+	_, _ = unix.Wait4(pid, nil, 0, nil)
+	_ = unix.Close(int(fd))
+	if err != nil || n != len(b) {
+		return 0, -1, errors.Join(errors.New("start process: it died on its way"), err)
+	}
+	r := *(*report)(unsafe.Pointer(&b))
+	return 0, -1, &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
+}
+
+func readAll(fd int, b []byte) (n int, err error) {
+	for n < len(b) {
+		m, err := unix.Read(fd, b[n:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || m == 0 {
+			return n, err
+		}
+		n += m
+	}
+	return n, nil
+}
+
+// clone makes the child, which does not come back. It may use nothing of the
+// runtime: other threads, and whatever locks they hold, don't exist there. So no
+// allocation, no growing of the stack, no goroutine switch, as in
+// syscall.forkAndExecInChild.
+//
+//go:norace
+//go:noinline
+//go:nocheckptr
+func clone(args *cloneArgs, calls []rawCall, errPipe int) (pid int, errno unix.Errno) {
+	var slots [MaxSlots + 1]uintptr
+	beforeFork()
+	r, _, e := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
+	if e != 0 || r != 0 {
+		afterFork()
+		return int(r), e
+	}
+	afterForkInChild()
+	var rep report
+	for i := 0; i < len(calls); i++ {
+		c := &calls[i]
+		a := c.args
+		for j := range a {
+			if c.slots[j] != 0 {
+				a[j] = slots[c.slots[j]]
+			}
+		}
+		r, _, e := syscall.RawSyscall6(c.number, a[0], a[1], a[2], a[3], a[4], a[5])
+		switch {
+		case e == 0:
+			slots[c.keep] = r
+		case e == c.ok[0] || e == c.ok[1] || e == c.ok[2]:
+			i += c.skip
+		default:
+			rep.call, rep.errno = int32(i), int32(e)
+			syscall.RawSyscall(unix.SYS_WRITE, uintptr(errPipe), uintptr(unsafe.Pointer(&rep)), unsafe.Sizeof(rep))
+			i = len(calls)
+		}
+	}
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
+	}
+}
+
+// raw turns calls into what the child can use. keep is the memory that it points
+// to.
+func (p *Program) raw(files []int) (calls []rawCall, keep []any, err error) {
+	pointer := func(b []byte) uintptr {
+		if len(b) == 0 {
+			return 0
+		}
+		keep = append(keep, b)
+		return uintptr(unsafe.Pointer(&b[0]))
+	}
+	calls = make([]rawCall, len(p.Calls))
+	for i := range p.Calls {
+		c, r := &p.Calls[i], &calls[i]
+		r.number, r.keep, r.skip = c.Number, uint8(c.Keep), c.Skip
+		copy(r.ok[:], c.Ok)
+		for j, a := range c.Args {
+			switch a.kind {
+			case kindNumber:
+				r.args[j] = uintptr(a.number)
+			case kindBytes:
+				r.args[j] = pointer(a.bytes)
+			case kindList:
+				list := make([]uintptr, len(a.list)+1)
+				for k, s := range a.list {
+					list[k] = pointer(s)
+				}
+				keep = append(keep, list)
+				r.args[j] = uintptr(unsafe.Pointer(&list[0]))
+			case kindFilter:
+				f := &unix.SockFprog{Len: uint16(len(a.bytes) / 8), Filter: (*unix.SockFilter)(unsafe.Pointer(unsafe.SliceData(a.bytes)))}
+				keep = append(keep, f)
+				r.args[j] = uintptr(unsafe.Pointer(f))
+			case kindSlot:
+				if a.number < 1 || a.number > MaxSlots {
+					return nil, nil, fmt.Errorf("%s: slot %d: %w", c.Name, a.number, errBadProgram)
+				}
+				r.slots[j] = uint8(a.number)
+			case kindFile:
+				if a.number >= uint64(len(files)) {
+					return nil, nil, fmt.Errorf("%s: descriptor %d of %d: %w", c.Name, a.number, len(files), os.ErrInvalid)
+				}
+				r.args[j] = uintptr(files[a.number])
+			}
+		}
+	}
+	return calls, keep, nil
+}

@@ -1,0 +1,161 @@
+package launch
+
+import (
+	"errors"
+	"os"
+	"reflect"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func program(calls ...Call) *Program { return &Program{Into: -1, PidNamespace: -1, Calls: calls} }
+
+func execve(path string, argv ...string) Call {
+	return Call{Name: "execute " + path, Number: unix.SYS_EXECVE, Args: []Arg{String(path), Strings(append([]string{path}, argv...)), Strings([]string{"A=b"})}}
+}
+
+// run runs a program and returns how its process ended.
+func run(t *testing.T, p *Program, files ...int) (unix.WaitStatus, error) {
+	t.Helper()
+	back, err := Decode(p.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(back.Encode(), p.Encode()) {
+		t.Fatal("the program changed on its way")
+	}
+	pid, pidfd, err := back.Run(files)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(pidfd)
+	var status unix.WaitStatus
+	if _, err := unix.Wait4(pid, &status, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	return status, nil
+}
+
+func TestExitStatus(t *testing.T) {
+	status, err := run(t, program(execve("/bin/sh", "-c", `test $A = b && exit 7`)))
+	if err != nil || status.ExitStatus() != 7 {
+		t.Errorf("%v, %v", status, err)
+	}
+}
+
+func TestNewNamespaces(t *testing.T) {
+	p := program(
+		Call{Name: "hostname", Number: unix.SYS_SETHOSTNAME, Args: []Arg{String("inside"), Number(6)}},
+		execve("/bin/sh", "-c", `test $(hostname) = inside && test $$ = 1`))
+	p.Flags = unix.CLONE_NEWUTS | unix.CLONE_NEWPID
+	status, err := run(t, p)
+	if errors.Is(err, unix.EPERM) && os.Geteuid() != 0 {
+		t.Skip("SKIP: namespaces need root")
+	}
+	if err != nil || status.ExitStatus() != 0 {
+		t.Errorf("%v, %v", status, err)
+	}
+	if name, err := os.Hostname(); err != nil || name == "inside" {
+		t.Errorf("our own hostname is %q, %v", name, err)
+	}
+}
+
+// What fails is told, by name and reason, and no process is left.
+func TestFailures(t *testing.T) {
+	for name, x := range map[string]struct {
+		calls []Call
+		call  string
+		errno unix.Errno
+	}{
+		"a call":  {[]Call{{Name: "open nothing", Number: unix.SYS_OPENAT, Args: []Arg{Number(unix.AT_FDCWD), String("/no/such"), Number(0)}}}, "open nothing", unix.ENOENT},
+		"execve":  {[]Call{execve("/no/such")}, "execute /no/such", unix.ENOENT},
+		"no call": {[]Call{{Name: "nonsense", Number: 60000}}, "nonsense", unix.ENOSYS},
+		"another error than the one that is fine": {
+			[]Call{{Name: "close 999", Number: unix.SYS_CLOSE, Args: []Arg{Number(999)}, Ok: []unix.Errno{unix.ENOENT}}}, "close 999", unix.EBADF},
+	} {
+		_, err := run(t, program(x.calls...))
+		f, ok := errors.AsType[*Failure](err)
+		if !ok || f.Call != x.call || f.Errno != x.errno {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("a child is left: %d, %v", pid, err)
+	}
+}
+
+// Results can be used by later calls, files given along, failures skipped over.
+func TestSlotsFilesAndSkips(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p := program(
+		Call{Name: "open nothing", Number: unix.SYS_OPENAT, Args: []Arg{Number(unix.AT_FDCWD), String("/no/such"), Number(0)}, Keep: 1, Ok: []unix.Errno{unix.ENOENT}, Skip: 1},
+		Call{Name: "never made", Number: unix.SYS_EXIT, Args: []Arg{Number(1)}},
+		Call{Name: "dup", Number: unix.SYS_DUP, Args: []Arg{File(0)}, Keep: 2},
+		Call{Name: "dup2", Number: unix.SYS_DUP3, Args: []Arg{Slot(2), Number(1), Number(0)}},
+		execve("/bin/echo", "through a slot"))
+	status, err := run(t, p, int(w.Fd()))
+	w.Close()
+	if err != nil || status.ExitStatus() != 0 {
+		t.Fatalf("%v, %v", status, err)
+	}
+	b := make([]byte, 100)
+	n, err := r.Read(b)
+	if err != nil || string(b[:n]) != "through a slot\n" {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+}
+
+func TestBadPrograms(t *testing.T) {
+	if _, _, err := program(Call{Name: "x", Args: []Arg{File(3)}}).Run(nil); err == nil {
+		t.Error("a descriptor that isn't there was taken")
+	}
+	if _, _, err := program(Call{Name: "x", Args: []Arg{Slot(0)}}).Run(nil); err == nil {
+		t.Error("a slot that isn't there was taken")
+	}
+	good := program(execve("/bin/true")).Encode()
+	for i := range good {
+		if _, err := Decode(good[:i]); err == nil {
+			t.Errorf("%d of %d bytes are a program", i, len(good))
+		}
+	}
+	if _, err := Decode(append(good, 0)); err == nil {
+		t.Error("a program with something behind it is one")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(program(execve("/bin/true")).Encode())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := Decode(data)
+		if err != nil {
+			return
+		}
+		if again, err := Decode(p.Encode()); err != nil || !reflect.DeepEqual(p, again) {
+			t.Errorf("%+v became %+v, %v", p, again, err)
+		}
+	})
+}
+
+// BenchmarkRun is the cost of a process that does nothing, in new namespaces.
+func BenchmarkRun(b *testing.B) {
+	p := program(execve("/bin/true"))
+	p.Flags = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWPID | unix.CLONE_NEWNET
+	if os.Geteuid() != 0 {
+		b.Skip("SKIP: namespaces need root")
+	}
+	for b.Loop() {
+		pid, pidfd, err := p.Run(nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		unix.Close(pidfd)
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
