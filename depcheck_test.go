@@ -23,8 +23,9 @@ const everything = "*"
 // always. A room is the first folder of a package's path, except that every
 // command below cmd is one of its own.
 var arrows = map[string][]string{
-	"cmd/docker2013":  {everything}, // what they link is held by another test
-	"cmd/dockerd2013": {everything},
+	"cmd/docker2013":      {everything}, // what they link is held by another test
+	"cmd/dockerd2013":     {everything},
+	"cmd/docker2013-shim": {"native"},
 
 	"cli2013":     {"rcli", "trace"},
 	"doctor":      {"evidence"},
@@ -33,6 +34,10 @@ var arrows = map[string][]string{
 	"aufs":    {"container", "trace"},
 	"overlay": {"container", "durable", "trace"},
 	"lxc":     {"container", "trace"},
+	"native":  {"cgroups", "container", "ociconfig", "trace"},
+
+	"ociconfig": {"container"},
+	"cgroups":   {},
 
 	"container": {"durable", "trace"},
 	"images":    {"durable", "trace"},

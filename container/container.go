@@ -215,6 +215,7 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	err := c.end(r, func(s *State) {
 		s.Running, s.Paused, s.Pid = false, false, 0
 		s.ExitCode, s.FinishedAt = exit.Code, time.Now()
+		s.OOMKilled = exit.OOMKilled
 		s.Error = ""
 		if exit.Err != nil {
 			s.Error = exit.Err.Error()
@@ -531,6 +532,12 @@ func (c *Container) Logs(ctx context.Context, stdout, stderr io.Writer, follow b
 		return err
 	}
 	return out.stderr.copyTo(ctx, stderr, 0, over)
+}
+
+// Changes lists what the container has changed, sorted by path.
+func (c *Container) Changes() ([]Change, error) {
+	fsys := c.Record().Filesystem
+	return c.union.Changes(&fsys)
 }
 
 // remove deletes the container's folder. Nothing of it may run or be mounted.

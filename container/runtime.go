@@ -87,9 +87,20 @@ type Exec struct {
 
 // Exit is how a process ended.
 type Exit struct {
-	Code int   // exit status, 128+N after signal N, ExitUnknown
-	Err  error // a *StartError, or why Code is not known
+	Code      int   // exit status, 128+N after signal N, ExitUnknown
+	OOMKilled bool  // the kernel killed one of its processes for memory
+	Err       error // a *StartError, or why Code is not known
 }
+
+// EndedError is what Adopt fails with when the container has ended and it is known
+// how. It is an ErrNotRunning.
+type EndedError struct {
+	Exit Exit
+	Err  error
+}
+
+func (e *EndedError) Error() string { return e.Err.Error() }
+func (e *EndedError) Unwrap() error { return e.Err }
 
 // StartError says that a container's program couldn't be executed.
 type StartError struct {

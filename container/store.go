@@ -187,6 +187,10 @@ func (c *Container) restore(ctx context.Context) error {
 	if !errors.Is(err, ErrNotRunning) {
 		return err
 	}
+	end := Exit{Code: ExitUnknown, Err: errors.New("it ended while no daemon was there to see it")}
+	if ended, ok := errors.AsType[*EndedError](err); ok {
+		end = ended.Exit
+	}
 	fsys := c.record.Filesystem
 	mounted, err := c.union.Mounted(&fsys)
 	if err == nil && mounted {
@@ -197,8 +201,11 @@ func (c *Container) restore(ctx context.Context) error {
 	}
 	serr := c.change(func(r *Record) {
 		r.State.Running, r.State.Paused, r.State.Pid = false, false, 0
-		r.State.ExitCode, r.State.FinishedAt = ExitUnknown, time.Now()
-		r.State.Error = "it ended while no daemon was there to see it"
+		r.State.ExitCode, r.State.FinishedAt = end.Code, time.Now()
+		r.State.Error = ""
+		if end.Err != nil {
+			r.State.Error = end.Err.Error()
+		}
 	})
 	if serr == nil {
 		serr = c.flush()
@@ -373,7 +380,7 @@ func (s *Store) Close(ctx context.Context, grace time.Duration) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.watcher.close())...)
 }
 
 func (m *mounts) byHandOnly() bool {

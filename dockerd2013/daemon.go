@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,10 +29,11 @@ const Grace = 10 * time.Second
 type Daemon struct {
 	Images     *images.Store
 	Containers *container.Store
-	Union      container.Union
-	Runtime    container.Runtime
-	Recorder   *trace.Recorder
-	Log        *slog.Logger
+	// Engines are the paths, by name: the classic one always, the modern one
+	// where its parts are there.
+	Engines  map[string]container.Engine
+	Recorder *trace.Recorder
+	Log      *slog.Logger
 
 	// Root is the data directory; HTTP the address of the page, for `web -u`.
 	Root, HTTP string
@@ -84,7 +86,27 @@ func ignoreClosed(err error) error {
 // Close stops every container and lets go of the kernel's things.
 func (d *Daemon) Close() error {
 	err := d.Containers.Close(context.Background(), Grace)
-	return errors.Join(err, d.Union.Close(), d.Runtime.Close())
+	for _, u := range d.unions() {
+		err = errors.Join(err, u.Close())
+	}
+	// The classic runtime's cgroups hold the modern one's, so that goes first.
+	for _, name := range []string{container.Modern, container.Classic} {
+		if e, ok := d.Engines[name]; ok {
+			err = errors.Join(err, e.Runtime.Close())
+		}
+	}
+	return err
+}
+
+// unions are those of all paths, each once.
+func (d *Daemon) unions() []container.Union {
+	var list []container.Union
+	for _, e := range d.Engines {
+		if !slices.Contains(list, e.Union) {
+			list = append(list, e.Union)
+		}
+	}
+	return list
 }
 
 // Serve runs one call. It is rcli's Service, and HTTP's.

@@ -28,8 +28,7 @@ func (d *Daemon) CmdDiff(ctx context.Context, c *rcli.Call) error {
 	if ctr == nil {
 		return errors.New("No such container") //lint:ignore ST1005 a text of 2013: without the name
 	}
-	fsys := ctr.Record().Filesystem
-	changes, err := d.Union.Changes(&fsys)
+	changes, err := ctr.Changes()
 	if err != nil {
 		return err
 	}

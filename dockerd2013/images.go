@@ -68,7 +68,9 @@ func (d *Daemon) importImage(ctx context.Context, c *rcli.Call, name string, r i
 	img, err := d.Images.Import(ctx, name, r, parent, show)
 	done()
 	if err == nil {
-		err = d.Union.Prepare(ctx, img.Layers[0])
+		for _, u := range d.unions() {
+			err = errors.Join(err, u.Prepare(ctx, img.Layers[0]))
+		}
 	}
 	if errors.Is(err, images.ErrTooBig) {
 		return fmt.Errorf("%w: if you trust it, start the daemon with a larger --max-layer-size", err)
@@ -192,7 +194,9 @@ func (d *Daemon) CmdRmi(ctx context.Context, c *rcli.Call) error {
 		layers, err := d.Images.Remove(name, d.Containers.UsesLayer)
 		d.choosing.Unlock()
 		for _, layer := range layers {
-			err = errors.Join(err, d.Union.Forget(layer))
+			for _, u := range d.unions() {
+				err = errors.Join(err, u.Forget(layer))
+			}
 		}
 		switch {
 		case errors.Is(err, images.ErrNotFound):

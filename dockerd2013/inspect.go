@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,7 +56,10 @@ func (d *Daemon) CmdInfo(ctx context.Context, c *rcli.Call) error {
 			running++
 		}
 	}
-	fmt.Fprintf(&b, "running: %d\nroot: %s\nunion: %s\nruntime: %s\n", running, d.Root, d.Union.Name(), d.Runtime.Name())
+	fmt.Fprintf(&b, "running: %d\nroot: %s\n", running, d.Root)
+	for _, path := range slices.Sorted(maps.Keys(d.Engines)) {
+		fmt.Fprintf(&b, "%s: union %s, runtime %s\n", path, d.Engines[path].Union.Name(), d.Engines[path].Runtime.Name())
+	}
 	for _, fact := range d.Facts {
 		fmt.Fprintf(&b, "%s: %s\n", fact.Name, fact.Value)
 	}

@@ -42,7 +42,7 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	f.Var(&env, "e", "Set an environment variable, KEY=VALUE")
 	f.StringVar(&o.config.Hostname, "hostname", "", "Hostname (default: the container's id)")
 	f.BoolVar(&o.config.AutoRemove, "rm", false, "Remove the container when it ends")
-	f.StringVar(&o.engine, "path", "classic", "classic, as in 2013, or modern")
+	f.StringVar(&o.engine, "path", container.Classic, "classic, as in 2013, or modern")
 	f.StringVar(&o.config.Keys, "lxc-keys", "today", "Write config.lxc in the keys of today or of 2013")
 	if err := f.parse(0, -1); err != nil {
 		return o, err
@@ -109,9 +109,7 @@ var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?
 func (o *runOptions) check() error {
 	l := o.config.Limits
 	switch {
-	case o.engine == "modern":
-		return errors.New("--path modern: that path is not built yet; leave it out for the classic one")
-	case o.engine != "classic":
+	case o.engine != container.Classic && o.engine != container.Modern:
 		return fmt.Errorf("--path %s: say classic or modern", o.engine)
 	case o.config.Keys != "today" && o.config.Keys != "2013":
 		return fmt.Errorf("--lxc-keys %s: say today or 2013", o.config.Keys)

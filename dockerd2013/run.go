@@ -18,6 +18,9 @@ func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
 	if err != nil {
 		return err
 	}
+	if _, ok := d.Engines[o.engine]; !ok {
+		return rcli.Exitf(rcli.StatusOurs, "run: --path %s: this daemon has no such path; its log says why", o.engine)
+	}
 	ctr, err := d.create(ctx, o)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ import (
 	"docker2013/evidence"
 	"docker2013/images"
 	"docker2013/lxc"
+	"docker2013/native"
 	"docker2013/overlay"
 	"docker2013/trace"
 )
@@ -38,9 +39,9 @@ const attachCommand = "attach-for-exec"
 const cgroup = "docker2013"
 
 type options struct {
-	root, tcp, http, union, logLevel, pidFile, cgroup string
-	insecureRemote, cleanup                           bool
-	maxLayer                                          string
+	root, tcp, http, union, logLevel, pidFile, cgroup, shim string
+	insecureRemote, cleanup                                 bool
+	maxLayer                                                string
 }
 
 func main() {
@@ -73,6 +74,7 @@ func command() *cobra.Command {
 	f.StringVar(&o.pidFile, "pidfile", "", "write our PID there")
 	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "parent of the containers' cgroups, one a daemon")
 	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this: 512m, 20g")
+	f.StringVar(&o.shim, "shim", shimBeside(), "the program docker2013-shim, for --path modern")
 	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "take addresses that others can reach: whoever does is root here")
 	f.BoolVar(&o.cleanup, "cleanup", false, "stop and clean up what a dead daemon left below --root, and exit")
 	return cmd
@@ -123,7 +125,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		defer os.Remove(o.pidFile)
 	}
-	log.Info("ready", "tcp", tcp.Addr().String(), "http", daemon.HTTP, "root", root.Dir, "union", daemon.Union.Name())
+	log.Info("ready", "tcp", tcp.Addr().String(), "http", daemon.HTTP, "root", root.Dir, "union", daemon.Engines[container.Classic].Union.Name())
 	err = daemon.Run(ctx, tcp, http)
 	log.Info("stopping: ending all containers", "grace", dockerd2013.Grace.String())
 	return err
@@ -154,17 +156,63 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	}
 	recorder := &trace.Recorder{}
 	evidence.Register(recorder)
-	containers, err := container.Open(ctx, containersDir, container.Options{
-		Engines: map[string]container.Engine{container.Classic: {Union: union, Runtime: rt}}, Log: log,
+	engines := map[string]container.Engine{container.Classic: {Union: union, Runtime: rt}}
+	var containers *container.Store
+	if modern, err := modernPath(root, union, o, log, func(id string) (int, error) { return firstPid(containers, id) }); err != nil {
+		log.Warn("no modern path: `run --path modern` will be refused", "why", err)
+	} else {
+		engines[container.Modern] = modern
+	}
+	containers, err = container.Open(ctx, containersDir, container.Options{
+		Engines: engines, Log: log,
 		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
 	})
 	if err != nil {
-		return nil, errors.Join(err, rt.Close())
+		for _, e := range engines {
+			err = errors.Join(err, e.Runtime.Close())
+		}
+		return nil, err
 	}
 	return &dockerd2013.Daemon{
-		Images: store, Containers: containers, Union: union, Runtime: rt, Recorder: recorder, Log: log,
+		Images: store, Containers: containers, Engines: engines, Recorder: recorder, Log: log,
 		Root: root, Facts: facts(rt),
 	}, nil
+}
+
+// modernPath is overlayfs and our own runtime.
+func modernPath(root string, union container.Union, o options, log *slog.Logger, pid func(string) (int, error)) (container.Engine, error) {
+	if union.Name() != overlay.Name {
+		var err error
+		if union, err = overlay.New(filepath.Join(root, "overlay")); err != nil {
+			return container.Engine{}, err
+		}
+	}
+	rt, err := native.New(native.Options{Cgroup: o.cgroup, Shim: o.shim, Pid: pid, Log: log})
+	if err != nil {
+		return container.Engine{}, err
+	}
+	return container.Engine{Union: union, Runtime: rt}, nil
+}
+
+// firstPid is the first process of a running container.
+func firstPid(containers *container.Store, id string) (int, error) {
+	c := containers.Get(id)
+	if c == nil {
+		return 0, fmt.Errorf("no such container: %s", id)
+	}
+	if pid := c.Record().State.Pid; pid != 0 {
+		return pid, nil
+	}
+	return 0, container.ErrNotRunning
+}
+
+// shimBeside is where the set-up puts the shim: beside the daemon.
+func shimBeside() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "docker2013-shim"
+	}
+	return filepath.Join(filepath.Dir(self), "docker2013-shim")
 }
 
 // chooseUnion takes AUFS where the kernel has it, else overlayfs.

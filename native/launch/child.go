@@ -18,6 +18,7 @@ type rawCall struct {
 	slots  [6]uint8 // not 0: the argument is that slot's
 	keep   uint8    // not 0: the slot for the result
 	skip   int
+	jump   int
 	ok     [3]unix.Errno
 }
 
@@ -25,6 +26,10 @@ type rawCall struct {
 type cloneArgs struct {
 	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
 }
+
+// ErrorFD is where the new process has the pipe through which a failure is told.
+// A program may close all others.
+const ErrorFD = 251
 
 // report is what the child writes when a call fails.
 type report struct {
@@ -46,12 +51,13 @@ func afterFork()
 func afterForkInChild()
 
 // Run starts the process and returns when it has executed its program, with its
-// PID and a pidfd. files are the descriptors that go with the program. A *Failure
+// PID and a pidfd. files are the descriptors that go with the program. born, which
+// may be nil, is called when there is a process, and it is on its way. A *Failure
 // says which call failed; then there is no process.
 //
 // To be called on a goroutine of its own if the program has a PidNamespace: its
 // thread ends with it.
-func (p *Program) Run(files []int) (pid, pidfd int, err error) {
+func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err error) {
 	calls, keep, err := p.raw(files)
 	if err != nil {
 		return 0, -1, err
@@ -84,6 +90,9 @@ func (p *Program) Run(files []int) (pid, pidfd int, err error) {
 		return 0, -1, errors.Join(&Failure{"clone3", errno}, unix.Close(pipe[0]), unix.Close(pipe[1]))
 	}
 	_ = unix.Close(pipe[1])
+	if born != nil {
+		born(int(fd))
+	}
 	var b [unsafe.Sizeof(report{})]byte
 	n, err := readAll(pipe[0], b[:])
 	_ = unix.Close(pipe[0])
@@ -130,6 +139,7 @@ func clone(args *cloneArgs, calls []rawCall, errPipe int) (pid int, errno unix.E
 		return int(r), e
 	}
 	afterForkInChild()
+	syscall.RawSyscall(unix.SYS_DUP3, uintptr(errPipe), ErrorFD, unix.O_CLOEXEC)
 	var rep report
 	for i := 0; i < len(calls); i++ {
 		c := &calls[i]
@@ -143,11 +153,12 @@ func clone(args *cloneArgs, calls []rawCall, errPipe int) (pid int, errno unix.E
 		switch {
 		case e == 0:
 			slots[c.keep] = r
+			i += c.jump
 		case e == c.ok[0] || e == c.ok[1] || e == c.ok[2]:
 			i += c.skip
 		default:
 			rep.call, rep.errno = int32(i), int32(e)
-			syscall.RawSyscall(unix.SYS_WRITE, uintptr(errPipe), uintptr(unsafe.Pointer(&rep)), unsafe.Sizeof(rep))
+			syscall.RawSyscall(unix.SYS_WRITE, ErrorFD, uintptr(unsafe.Pointer(&rep)), unsafe.Sizeof(rep))
 			i = len(calls)
 		}
 	}
@@ -169,7 +180,7 @@ func (p *Program) raw(files []int) (calls []rawCall, keep []any, err error) {
 	calls = make([]rawCall, len(p.Calls))
 	for i := range p.Calls {
 		c, r := &p.Calls[i], &calls[i]
-		r.number, r.keep, r.skip = c.Number, uint8(c.Keep), c.Skip
+		r.number, r.keep, r.skip, r.jump = c.Number, uint8(c.Keep), c.Skip, c.Jump
 		copy(r.ok[:], c.Ok)
 		for j, a := range c.Args {
 			switch a.kind {

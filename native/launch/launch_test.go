@@ -25,7 +25,7 @@ func run(t *testing.T, p *Program, files ...int) (unix.WaitStatus, error) {
 	if !reflect.DeepEqual(back.Encode(), p.Encode()) {
 		t.Fatal("the program changed on its way")
 	}
-	pid, pidfd, err := back.Run(files)
+	pid, pidfd, err := back.Run(files, nil)
 	if err != nil {
 		return 0, err
 	}
@@ -111,10 +111,10 @@ func TestSlotsFilesAndSkips(t *testing.T) {
 }
 
 func TestBadPrograms(t *testing.T) {
-	if _, _, err := program(Call{Name: "x", Args: []Arg{File(3)}}).Run(nil); err == nil {
+	if _, _, err := program(Call{Name: "x", Args: []Arg{File(3)}}).Run(nil, nil); err == nil {
 		t.Error("a descriptor that isn't there was taken")
 	}
-	if _, _, err := program(Call{Name: "x", Args: []Arg{Slot(0)}}).Run(nil); err == nil {
+	if _, _, err := program(Call{Name: "x", Args: []Arg{Slot(0)}}).Run(nil, nil); err == nil {
 		t.Error("a slot that isn't there was taken")
 	}
 	good := program(execve("/bin/true")).Encode()
@@ -149,7 +149,7 @@ func BenchmarkRun(b *testing.B) {
 		b.Skip("SKIP: namespaces need root")
 	}
 	for b.Loop() {
-		pid, pidfd, err := p.Run(nil)
+		pid, pidfd, err := p.Run(nil, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

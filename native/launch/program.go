@@ -47,6 +47,8 @@ type Call struct {
 	// one of Ok. The failure is then none.
 	Skip int
 	Ok   []unix.Errno // at most 3
+	// Jump is how many of the next calls are left out if this one succeeds.
+	Jump int
 }
 
 // MaxSlots is how many results a program can keep.
@@ -114,6 +116,7 @@ func (p *Program) Encode() []byte {
 		e.uint(uint64(c.Number))
 		e.uint(uint64(c.Keep))
 		e.uint(uint64(c.Skip))
+		e.uint(uint64(c.Jump))
 		e.uint(uint64(len(c.Ok)))
 		for _, errno := range c.Ok {
 			e.uint(uint64(errno))
@@ -159,6 +162,7 @@ func Decode(data []byte) (*Program, error) {
 		c.Number = uintptr(d.uint(1 << 16))
 		c.Keep = int(d.uint(MaxSlots))
 		c.Skip = int(d.uint(1 << 16))
+		c.Jump = int(d.uint(1 << 16))
 		c.Ok = make([]unix.Errno, d.uint(3))
 		for j := range c.Ok {
 			c.Ok[j] = unix.Errno(d.uint(4095))

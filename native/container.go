@@ -1,0 +1,334 @@
+package native
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"docker2013/cgroups"
+	"docker2013/container"
+	"docker2013/native/launch"
+	"docker2013/native/shim"
+)
+
+// process is a running container as its shim tells of it.
+type process struct {
+	rt     *Runtime
+	record *container.Record
+	group  *cgroups.Group
+	conn   *shim.Conn
+	pid    int
+
+	ended chan struct{} // closed when exit is set
+	exit  container.Exit
+
+	mu    sync.Mutex
+	pidfd int      // of the first process, -1: it has ended
+	input *os.File // its stdin or its terminal, nil: none
+	execs map[uint64]*execution
+	next  uint64
+}
+
+// attach hears from a shim what it has, and listens from then on.
+func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.Conn) (*process, error) {
+	m, err := conn.Receive()
+	if err == nil && m.Kind == shim.Failed {
+		var f shim.FailedNote
+		if err = m.Read(&f); err == nil {
+			err = failure(f)
+		}
+	} else if err == nil && (m.Kind != shim.Started || len(m.Files) == 0) {
+		err = errors.New("the shim said something else than what it has")
+	}
+	var note shim.StartedNote
+	if err == nil {
+		err = m.Read(&note)
+	}
+	if err != nil {
+		shim.CloseAll(m.Files)
+		return nil, errors.Join(fmt.Errorf("container %s: %w", r.Id, err), conn.Close())
+	}
+	p := &process{rt: rt, record: r, group: group, conn: conn, pid: note.Pid, pidfd: m.Files[0],
+		ended: make(chan struct{}), execs: map[uint64]*execution{}}
+	if len(m.Files) > 1 {
+		_ = unix.SetNonblock(m.Files[1], true)
+		p.input = os.NewFile(uintptr(m.Files[1]), "input")
+	}
+	go p.listen()
+	return p, nil
+}
+
+func failure(f shim.FailedNote) error {
+	if f.Errno == 0 {
+		return errors.New(f.Call)
+	}
+	return &launch.Failure{Call: f.Call, Errno: f.Errno}
+}
+
+// listen hears the shim until it has gone.
+func (p *process) listen() {
+	exit := container.Exit{Code: container.ExitUnknown, Err: errors.New("its shim ended before it could tell the exit status")}
+	for {
+		m, err := p.conn.Receive()
+		if err != nil {
+			break
+		}
+		switch m.Kind {
+		case shim.Exited:
+			var note shim.ExitNote
+			if json.Unmarshal(m.Header, &note) == nil {
+				exit = exitOf(note)
+				if note.Lost != "" {
+					p.rt.log.Error("container output was lost", "container", p.record.Id, "err", note.Lost)
+				}
+			}
+		case shim.ExecStart, shim.ExecFailed, shim.ExecExited:
+			p.hearExec(m)
+		default:
+			shim.CloseAll(m.Files)
+		}
+		if m.Kind == shim.Exited {
+			break
+		}
+	}
+	_ = p.conn.Close()
+	if exit.Err != nil { // without its shim nobody can know how it goes on
+		exit.Err = errors.Join(exit.Err, p.group.Kill())
+	}
+	exit.OOMKilled = p.group.OOMKills() > 0
+	p.mu.Lock()
+	_ = unix.Close(p.pidfd)
+	p.pidfd = -1
+	if p.input != nil {
+		_ = p.input.Close()
+		p.input = nil
+	}
+	for id, e := range p.execs {
+		e.end(container.Exit{Code: container.ExitUnknown, Err: errors.New("the container has ended")})
+		delete(p.execs, id)
+	}
+	p.mu.Unlock()
+	p.exit = exit
+	close(p.ended)
+}
+
+// Pid is the first process.
+func (p *process) Pid() int { return p.pid }
+
+// Wait returns when the shim has told the end: it has all the output by then.
+func (p *process) Wait() container.Exit {
+	<-p.ended
+	return p.exit
+}
+
+// Gone removes the cgroup, and whatever a shared PID namespace has left in it.
+func (p *process) Gone() {
+	<-p.ended
+	err := errors.Join(p.group.Kill(), p.group.Remove())
+	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
+		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	if err != nil {
+		p.rt.log.Error("clean up after a container", "container", p.record.Id, "err", err)
+	}
+}
+
+// Input is its standard input.
+func (p *process) Input() io.WriteCloser {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.input == nil {
+		return nil
+	}
+	return &input{p, p.input}
+}
+
+// input writes to the container itself; the shim holds another end.
+type input struct {
+	p *process
+	*os.File
+}
+
+// Close ends the input, unless it is a terminal: the shim's end goes too.
+func (i *input) Close() error {
+	if i.p.record.Config.Tty {
+		return nil
+	}
+	i.p.mu.Lock()
+	i.p.input = nil
+	i.p.mu.Unlock()
+	return errors.Join(i.File.Close(), i.p.conn.Send(shim.CloseStdin, struct{}{}, nil))
+}
+
+// Resize tells its terminal the size.
+func (p *process) Resize(w container.Window) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.input == nil || !p.record.Config.Tty {
+		return nil
+	}
+	raw, err := p.input.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: w.Rows, Col: w.Cols})
+	})
+	return errors.Join(err, cerr)
+}
+
+// Signal sends a signal to the first process.
+func (p *process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 {
+		return container.ErrNotRunning
+	}
+	err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return container.ErrNotRunning
+	}
+	return err
+}
+
+// Freeze stops all processes with the freezer cgroup.
+func (p *process) Freeze() error { return p.group.Freeze() }
+
+// Thaw lets them go on.
+func (p *process) Thaw() error { return p.group.Thaw() }
+
+// Stats reads the accounting.
+func (p *process) Stats() (container.Stats, error) { return container.Stats(p.group.Stats()), nil }
+
+// Pids lists the processes.
+func (p *process) Pids() ([]int, error) { return p.group.Pids() }
+
+// execution is a further process.
+type execution struct {
+	started chan error // one value
+	done    chan container.Exit
+	pidfd   int
+	told    bool
+}
+
+func (e *execution) start(err error) {
+	if !e.told {
+		e.told = true
+		e.started <- err
+	}
+}
+
+func (e *execution) end(exit container.Exit) {
+	e.start(exit.Err)
+	e.done <- exit
+}
+
+// Exec runs a further program in the container.
+func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, error) {
+	s, err := p.rt.spec(p.record)
+	if err != nil {
+		return container.Exit{}, err
+	}
+	s.Process.Args, s.Process.Env, s.Process.Terminal = e.Args, e.Env, false
+	s.Process.OOMScoreAdj = nil
+	filter, err := p.rt.filters.Compile(s.Linux.Seccomp)
+	if err != nil {
+		return container.Exit{}, err
+	}
+	join, err := p.group.Join()
+	if err != nil {
+		return container.Exit{}, err
+	}
+	defer join.Close()
+	x, files := p.rt.setup(s, join, filter)
+	files = append(files, int(e.Streams.In.Fd()), int(e.Streams.Out.Fd()), int(e.Streams.Err.Fd()))
+	x.controlling = e.Streams.Terminal
+
+	p.mu.Lock()
+	if p.pidfd < 0 {
+		p.mu.Unlock()
+		return container.Exit{}, container.ErrNotRunning
+	}
+	x.pidfd = len(files)
+	files = append(files, p.pidfd)
+	p.next++
+	id, x2 := p.next, &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
+	p.execs[id] = x2
+	program, err := compileExec(s, x)
+	if err == nil {
+		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), files...)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		p.forget(id)
+		return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
+	}
+	if err := <-x2.started; err != nil {
+		p.forget(id)
+		return container.Exit{}, startError(e.Args[0], err)
+	}
+	return p.awaitExec(id, x2, e.Signals), nil
+}
+
+// awaitExec passes signals on until the process has ended.
+func (p *process) awaitExec(id uint64, x *execution, signals <-chan syscall.Signal) container.Exit {
+	defer p.forget(id)
+	for {
+		select {
+		case exit := <-x.done:
+			return exit
+		case sig := <-signals:
+			p.mu.Lock()
+			if x.pidfd >= 0 {
+				_ = unix.PidfdSendSignal(x.pidfd, sig, nil, 0) // ended already: no matter
+			}
+			p.mu.Unlock()
+		}
+	}
+}
+
+func (p *process) forget(id uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.execs[id]; e != nil && e.pidfd >= 0 {
+		_ = unix.Close(e.pidfd)
+		e.pidfd = -1
+	}
+	delete(p.execs, id)
+}
+
+// hearExec hands the shim's word on a further process to who waits for it.
+func (p *process) hearExec(m shim.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch m.Kind {
+	case shim.ExecFailed:
+		var f shim.FailedNote
+		if m.Read(&f) == nil && p.execs[f.ID] != nil {
+			p.execs[f.ID].start(failure(f))
+		}
+	case shim.ExecStart:
+		var n shim.ExecNote
+		if m.Read(&n) == nil && p.execs[n.ID] != nil && len(m.Files) == 1 {
+			p.execs[n.ID].pidfd = m.Files[0]
+			p.execs[n.ID].start(nil)
+			return
+		}
+	case shim.ExecExited:
+		var n shim.ExecNote
+		if m.Read(&n) == nil && p.execs[n.ID] != nil {
+			p.execs[n.ID].end(exitOf(shim.ExitNote{Status: n.Status}))
+		}
+	}
+	shim.CloseAll(m.Files)
+}

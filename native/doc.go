@@ -1,0 +1,11 @@
+// Package native is the modern runtime: the same container from the same record,
+// made with the kernel of today and nothing of LXC.
+//
+//	record ─ociconfig─▶ bundle/config.json ─compile─▶ a program of system calls
+//	                                                  │
+//	daemon ── cgroups ── the program, descriptors ──▶ shim ── clone3 ──▶ container
+//
+// [Runtime] is container.Runtime. The program (compile.go, process.go) reads in the
+// order in which the kernel needs it; package launch runs it in a new process;
+// the process's parent is a shim (package shim), which outlives the daemon.
+package native

@@ -1,0 +1,125 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"docker2013/native/shim"
+)
+
+// spares is how many idle shims wait for a container: starting one costs as much
+// as half a container does.
+const spares = 2
+
+// pool starts shims before they are needed.
+type pool struct {
+	program *os.File // the shim's, in memory and sealed
+	log     *slog.Logger
+	ready   chan *shim.Conn
+	wanted  chan struct{}
+	done    sync.WaitGroup
+}
+
+// newPool reads the shim's program once. What runs is a copy in memory that nobody
+// can write to any more, a container neither (memfd_create(2), CVE-2019-5736).
+func newPool(path string, log *slog.Logger) (*pool, error) {
+	program, err := sealed(path)
+	if err != nil {
+		return nil, fmt.Errorf("the shim: %w", err)
+	}
+	p := &pool{program: program, log: log, ready: make(chan *shim.Conn, spares), wanted: make(chan struct{}, spares)}
+	for range spares {
+		p.wanted <- struct{}{}
+	}
+	p.done.Go(p.fill)
+	return p, nil
+}
+
+func sealed(path string) (_ *os.File, err error) {
+	from, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close() // only read
+	fd, err := unix.MemfdCreate("docker2013-shim", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	_, err = io.Copy(f, from)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// fill keeps the pool full, beside whatever else is done.
+func (p *pool) fill() {
+	for range p.wanted {
+		conn, err := p.start()
+		if err != nil {
+			p.log.Error("start a shim", "err", err)
+			continue // take starts one itself, and says why not
+		}
+		p.ready <- conn
+	}
+}
+
+// take gives out an idle shim.
+func (p *pool) take() (*shim.Conn, error) {
+	select {
+	case conn := <-p.ready:
+		select {
+		case p.wanted <- struct{}{}:
+		default:
+		}
+		return conn, nil
+	default:
+		return p.start()
+	}
+}
+
+// start starts a shim. It lives in a session of its own and knows nothing of us
+// but one socket.
+func (p *pool) start() (*shim.Conn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("start shim: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "shim")
+	defer theirs.Close()
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", p.program.Fd()))
+	cmd.Args = []string{"docker2013-shim"}
+	cmd.Env = []string{}
+	cmd.Dir = "/"
+	cmd.ExtraFiles = []*os.File{theirs} // it becomes shim.Socket
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start shim: %w", err), unix.Close(pair[0]))
+	}
+	go func() { _ = cmd.Wait() }() // how it ends, its container tells
+	return shim.NewConn(pair[0])
+}
+
+// close ends the idle shims.
+func (p *pool) close() error {
+	close(p.wanted)
+	p.done.Wait()
+	close(p.ready)
+	errs := []error{p.program.Close()}
+	for conn := range p.ready {
+		errs = append(errs, conn.Close())
+	}
+	return errors.Join(errs...)
+}

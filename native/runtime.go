@@ -1,0 +1,302 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"docker2013/cgroups"
+	"docker2013/container"
+	"docker2013/native/launch"
+	"docker2013/native/shim"
+	"docker2013/ociconfig"
+	"docker2013/ociconfig/seccompbpf"
+	"docker2013/trace"
+)
+
+// Runtime is container.Runtime on our own runtime.
+type Runtime struct {
+	host    *cgroups.Host
+	parent  *cgroups.Parent
+	shims   *pool
+	filters seccompbpf.Compiler
+	pids    func(id string) (int, error)
+	lastCap int
+	log     *slog.Logger
+}
+
+var _ container.Runtime = (*Runtime)(nil)
+
+// Options are what New needs.
+type Options struct {
+	Cgroup string // the parent of the containers' cgroups
+	Shim   string // the program docker2013-shim
+	// Pid finds the first process of a running container, for --pid and --ipc.
+	Pid func(id string) (int, error)
+	Log *slog.Logger
+}
+
+// New makes the runtime.
+func New(o Options) (*Runtime, error) {
+	host, err := cgroups.Detect()
+	if err != nil {
+		return nil, err
+	}
+	parent, err := host.Parent(o.Cgroup)
+	if err != nil {
+		return nil, err
+	}
+	lastCap, err := lastCapability()
+	if err != nil {
+		return nil, err
+	}
+	shims, err := newPool(o.Shim, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Runtime{host: host, parent: parent, shims: shims, pids: o.Pid, lastCap: lastCap, log: o.Log}, nil
+}
+
+func lastCapability() (n int, err error) {
+	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err == nil {
+		_, err = fmt.Sscan(string(data), &n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find the last capability: %w", err)
+	}
+	return n, nil
+}
+
+// Name is "native".
+func (rt *Runtime) Name() string { return "native" }
+
+// Close removes the cgroups and ends the shims that have no container.
+func (rt *Runtime) Close() error {
+	return errors.Join(rt.shims.close(), rt.parent.Close())
+}
+
+func bundleDir(r *container.Record) string { return filepath.Join(r.Root, "bundle") }
+
+func (rt *Runtime) spec(r *container.Record) (*specs.Spec, error) {
+	s, err := ociconfig.Spec(r, ociconfig.Host{Pid: rt.pids, CgroupV2: rt.host.Version == 2})
+	if err != nil {
+		return nil, err
+	}
+	s.Linux.CgroupsPath = "/" + rt.parent.Name() + "/" + r.Id
+	return s, nil
+}
+
+// Configure writes the bundle's config.json.
+func (rt *Runtime) Configure(ctx context.Context, r *container.Record) (err error) {
+	step := trace.Step(ctx, "runtime.config", "config", filepath.Join(bundleDir(r), "config.json"), "cgroup", fmt.Sprintf("v%d", rt.host.Version))
+	defer func() { step.End(err) }()
+	s, err := rt.spec(r)
+	if err != nil {
+		return err
+	}
+	if _, err := rt.host.Plan(s.Linux.Resources); err != nil {
+		return err
+	}
+	return ociconfig.Write(bundleDir(r), s)
+}
+
+// Start makes the cgroup, writes the program and gives both to a shim.
+func (rt *Runtime) Start(ctx context.Context, r *container.Record, size container.Window) (_ container.Process, err error) {
+	trace.Step(ctx, "network.attach", "mode", "none").End(nil)
+	step := trace.Step(ctx, "runtime.start", "argv", strings.Join(append([]string{r.Path}, r.Args...), " "))
+	defer func() { step.End(err) }()
+
+	s, err := rt.spec(r)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := rt.host.Plan(s.Linux.Resources)
+	if err != nil {
+		return nil, err
+	}
+	filter, err := rt.filters.Compile(s.Linux.Seccomp)
+	if err != nil {
+		return nil, err
+	}
+	group, err := rt.parent.Create(r.Id, plan)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, group.Kill(), group.Remove())
+		}
+	}()
+	join, err := group.Join()
+	if err != nil {
+		return nil, err
+	}
+	defer join.Close()
+
+	x, files := rt.setup(s, join, filter)
+	x.rootfs = r.Filesystem.RootFS
+	program, err := compile(s, x)
+	if err != nil {
+		return nil, err
+	}
+	if step.Listening() {
+		step.Set("calls", names(program))
+	}
+	listener, err := listen(r.Root)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(listener)
+	conn, err := rt.shims.take()
+	if err != nil {
+		return nil, err
+	}
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols}
+	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
+		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
+	}
+	step.End(nil)
+
+	isolate := trace.Step(ctx, "runtime.isolate")
+	p, err := rt.attach(r, group, conn)
+	if err != nil {
+		_ = os.Remove(filepath.Join(r.Root, shim.ListenFile))
+		return nil, isolate.End(startError(r.Path, err))
+	}
+	isolate.Set("pid", p.pid)
+	isolate.End(nil)
+	return p, nil
+}
+
+// setup collects the descriptors that go with a program. The shim appends the
+// standard streams.
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x setup, files []int) {
+	x = setup{into: -1, pidfd: -1, filter: filter, terminal: s.Process.Terminal, lastCap: rt.lastCap}
+	for _, fd := range join.Tasks {
+		x.tasks = append(x.tasks, len(files))
+		files = append(files, fd)
+	}
+	if join.Into >= 0 {
+		x.into = len(files)
+		files = append(files, join.Into)
+	}
+	n := len(files)
+	x.stdio, x.sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
+	return x, files
+}
+
+// names are the calls of a program as a learner reads them, each once.
+func names(p *launch.Program) string {
+	var list []string
+	for i := range p.Calls {
+		if !slices.Contains(list, p.Calls[i].Name) {
+			list = append(list, p.Calls[i].Name)
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
+// startError makes of a failed call what a person wants to know: 127 and 126 as a
+// shell says them, else what couldn't be set up.
+func startError(program string, err error) error {
+	var f *launch.Failure
+	switch {
+	case !errors.As(err, &f):
+		return err
+	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
+		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (or its interpreter is missing)", program)}
+	case strings.HasPrefix(f.Call, executing):
+		return &container.StartError{Code: 126, Text: fmt.Sprintf("%s: can't be executed: %v", program, f.Errno)}
+	default:
+		return &container.StartError{Code: 125, Text: fmt.Sprintf("%s: %v", f.Call, f.Errno)}
+	}
+}
+
+// listen makes the socket on which a shim hears later daemons. Its name is looked
+// up through the folder's descriptor: a unix socket's path has 107 bytes.
+func listen(dir string) (fd int, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("make the shim's socket: %w", err)
+		}
+	}()
+	folder, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(folder)
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)
+	if err := os.Remove(filepath.Join(dir, shim.ListenFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return -1, err
+	}
+	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 4)); err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
+}
+
+// dial connects to the shim of a container that an earlier daemon started.
+func dial(dir string) (*shim.Conn, error) {
+	folder, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(folder)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)}); err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return shim.NewConn(fd)
+}
+
+// Adopt takes up a container whose shim still lives. Where it doesn't, what the
+// run left in the kernel is removed, and the error tells how it ended, if the
+// shim has written that down.
+func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Process, error) {
+	group := rt.parent.Open(r.Id)
+	conn, err := dial(r.Root)
+	if err == nil {
+		if p, err := rt.attach(r, group, conn); err == nil {
+			return p, nil
+		}
+	}
+	if err := errors.Join(group.Kill(), group.Remove()); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(filepath.Join(r.Root, shim.ListenFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	gone := fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
+	note, err := shim.ReadExit(r.Root)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, gone
+	}
+	if err != nil {
+		return nil, errors.Join(gone, err)
+	}
+	return nil, &container.EndedError{Exit: exitOf(note), Err: gone}
+}
+
+func exitOf(note shim.ExitNote) container.Exit {
+	exit := container.Exit{Code: note.Status.ExitStatus()}
+	if note.Status.Signaled() {
+		exit.Code = 128 + int(note.Status.Signal())
+	}
+	return exit
+}

@@ -1,0 +1,294 @@
+// Package shim is the small process that stands between a daemon and a container.
+//
+// It is the parent of the container's first process: it starts it, holds its
+// terminal and pipes, appends what it writes to its logs, and knows how it ended.
+// The daemon may come and go; the shim stays until the container has ended, and
+// then a moment longer to say so.
+//
+//	daemon                                shim                        container
+//	  ── Start: program, files ────────────▶
+//	                                        ── clone3, the program ──▶
+//	  ◀──────── Started: pidfd, input ──────
+//	  ── bytes, by the descriptor itself ───────────────────────────────▶ stdin
+//	                                        ◀──────────── stdout, stderr ──
+//	                                        ──▶ DIR/stdout, DIR/stderr
+//	                                        ◀──────────────── its status ──
+//	                                        ──▶ DIR/exit.json
+//	  ◀──────────────────── Exited ─────────
+//
+// A shim is started idle, before it is needed, with one end of a socket pair. One
+// that is still idle ends with its daemon. When it has a container, it listens on
+// the socket that came with the order: a later daemon connects there and is told
+// what the first one was (Started).
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"docker2013/native/launch"
+)
+
+// Socket is the descriptor that a shim finds its daemon's end on.
+const Socket = 3
+
+// Names of the files in a container's folder.
+const (
+	ListenFile = "shim.sock"
+	ExitFile   = "exit.json"
+)
+
+// Main is the shim's life.
+func Main() {
+	// A thousand of us may run: little memory, and one thing at a time.
+	debug.SetGCPercent(20)
+	runtime.GOMAXPROCS(1)
+	conn, err := NewConn(Socket)
+	if err != nil {
+		os.Exit(2)
+	}
+	s := &shim{conns: map[*Conn]bool{conn: true}}
+	s.serve(conn)
+	if !s.hasContainer() {
+		os.Exit(0) // the daemon has gone, or couldn't start anything
+	}
+	select {} // the container's end is ours
+}
+
+type shim struct {
+	mu    sync.Mutex
+	conns map[*Conn]bool // the daemons that listen: one, in general
+
+	started bool
+	order   StartOrder
+	pid     int
+	pidfd   int
+	input   *os.File // the writing end of its stdin, or its terminal; nil: none
+	execs   sync.WaitGroup
+}
+
+func (s *shim) hasContainer() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started
+}
+
+// serve obeys one daemon until it is gone.
+func (s *shim) serve(conn *Conn) {
+	for {
+		m, err := conn.Receive()
+		if err != nil {
+			break
+		}
+		switch m.Kind {
+		case Start:
+			s.start(conn, m)
+		case Exec:
+			s.execs.Add(1)
+			go s.exec(conn, m)
+		case CloseStdin:
+			s.closeInput()
+		}
+	}
+	s.mu.Lock()
+	delete(s.conns, conn)
+	s.mu.Unlock()
+	_ = conn.Close()
+}
+
+// start makes the shim a container's.
+func (s *shim) start(conn *Conn, m Message) {
+	err := s.launch(m)
+	if err != nil {
+		note := FailedNote{Call: err.Error()}
+		if f, ok := errors.AsType[*launch.Failure](err); ok {
+			note = FailedNote{Call: f.Call, Errno: f.Errno}
+		}
+		_ = conn.Send(Failed, note, nil)
+		os.Exit(1)
+	}
+	_ = s.tell(conn) // if it has gone, the next one asks
+}
+
+// tell says what we have.
+func (s *shim) tell(conn *Conn) error {
+	files := []int{s.pidfd}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.input != nil {
+		files = append(files, int(s.input.Fd()))
+	}
+	return conn.Send(Started, StartedNote{Pid: s.pid}, nil, files...)
+}
+
+func (s *shim) launch(m Message) error {
+	if err := m.Read(&s.order); err != nil {
+		return err
+	}
+	program, err := launch.Decode(m.Program)
+	if err != nil {
+		return err
+	}
+	listener, files := m.Files[0], m.Files[1:]
+	streams, err := openStreams(s.order)
+	if err != nil {
+		return err
+	}
+	files = append(files, streams.child...)
+	born := func(pidfd int) {
+		streams.closeChild()
+		streams.takeTerminal(pidfd, s.order)
+	}
+	s.pid, s.pidfd, err = program.Run(files, born)
+	CloseAll(m.Files[1:])
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.started, s.input = true, streams.input
+	s.mu.Unlock()
+	streams.pump()
+	go s.listen(listener)
+	go s.wait(streams)
+	return nil
+}
+
+// listen takes up the connections of later daemons.
+func (s *shim) listen(fd int) {
+	l, err := NewConn(fd)
+	if err != nil {
+		return
+	}
+	raw, err := l.f.SyscallConn()
+	if err != nil {
+		return
+	}
+	for {
+		peer := -1
+		err := raw.Read(func(fd uintptr) bool {
+			var aerr error
+			peer, _, aerr = unix.Accept4(int(fd), unix.SOCK_CLOEXEC)
+			return aerr != unix.EAGAIN
+		})
+		if err != nil {
+			return
+		}
+		if peer < 0 {
+			continue
+		}
+		conn, err := NewConn(peer)
+		if err != nil {
+			continue
+		}
+		s.mu.Lock()
+		s.conns[conn] = true
+		s.mu.Unlock()
+		if s.tell(conn) == nil {
+			go s.serve(conn)
+		}
+	}
+}
+
+func (s *shim) closeInput() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.input != nil && !s.order.Terminal {
+		_ = s.input.Close()
+		s.input = nil
+	}
+}
+
+// wait waits for the container's end, writes down how it was, and ends.
+func (s *shim) wait(streams *streams) {
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(s.pid, &status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	s.closeInput()
+	lost := streams.finish()
+	note := ExitNote{Status: status, Lost: lost}
+	_ = writeExit(s.order.Dir, note) // the daemon that listens hears it anyway
+	execs := make(chan struct{})
+	go func() { s.execs.Wait(); close(execs) }()
+	select {
+	case <-execs: // they ended with their PID namespace
+	case <-time.After(time.Second): // or had the host's
+	}
+	s.mu.Lock()
+	for conn := range s.conns {
+		_ = conn.Send(Exited, note, nil)
+	}
+	os.Exit(0)
+}
+
+// writeExit replaces the file, for a daemon that wasn't there.
+func writeExit(dir string, note ExitNote) error {
+	data, err := json.Marshal(note)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, ExitFile)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// ReadExit reads how a container ended. fs.ErrNotExist: nobody has written it
+// down.
+func ReadExit(dir string) (ExitNote, error) {
+	var note ExitNote
+	data, err := os.ReadFile(filepath.Join(dir, ExitFile))
+	if err != nil {
+		return note, err
+	}
+	if err := json.Unmarshal(data, &note); err != nil {
+		return note, fmt.Errorf("read %s: %w", ExitFile, err)
+	}
+	return note, nil
+}
+
+// exec starts a further process and says how it ends. Its thread may have joined a
+// PID namespace for its children, and ends with the goroutine.
+func (s *shim) exec(conn *Conn, m Message) {
+	defer s.execs.Done()
+	var order ExecOrder
+	if err := m.Read(&order); err != nil {
+		CloseAll(m.Files)
+		return
+	}
+	program, err := launch.Decode(m.Program)
+	pid, pidfd := 0, -1
+	if err == nil {
+		pid, pidfd, err = program.Run(m.Files, nil)
+	}
+	CloseAll(m.Files)
+	if err != nil {
+		note := FailedNote{ID: order.ID, Call: err.Error()}
+		if f, ok := errors.AsType[*launch.Failure](err); ok {
+			note.Call, note.Errno = f.Call, f.Errno
+		}
+		_ = conn.Send(ExecFailed, note, nil)
+		return
+	}
+	_ = conn.Send(ExecStart, ExecNote{ID: order.ID, Pid: pid}, nil, pidfd)
+	_ = unix.Close(pidfd)
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	_ = conn.Send(ExecExited, ExecNote{ID: order.ID, Status: status}, nil)
+}
