@@ -251,7 +251,17 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	}
 	defer join.Close()
 	x, files := p.rt.setup(s, join, filter)
-	files = append(files, int(e.Streams.In.Fd()), int(e.Streams.Out.Fd()), int(e.Streams.Err.Fd()))
+	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
+		if f == nil {
+			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			if err != nil {
+				return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
+			}
+			defer null.Close()
+			f = null
+		}
+		files = append(files, int(f.Fd()))
+	}
 	x.controlling = e.Streams.Terminal
 
 	p.mu.Lock()

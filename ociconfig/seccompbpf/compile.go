@@ -87,6 +87,12 @@ func compile(p *specs.LinuxSeccomp) ([]byte, error) {
 	if err := f.SetNoNewPrivsBit(false); err != nil {
 		return nil, err
 	}
+	// As a binary tree: the kernel tries every system call's number when the
+	// filter is loaded (kernel/seccomp.c, seccomp_cache_prepare), and a list of
+	// 400 comparisons makes that most of a millisecond.
+	if err := f.SetOptimize(2); err != nil {
+		return nil, err
+	}
 	for _, a := range p.Architectures {
 		arch, err := libseccomp.GetArchFromString(string(a)[len("SCMP_ARCH_"):])
 		if err != nil {
