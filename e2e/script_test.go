@@ -77,7 +77,12 @@ func build(dir string) error {
 	return nil
 }
 
-func TestScript(t *testing.T) {
+// Both paths run the same scenarios; what a script says of one only stands behind
+// [path:classic] or [path:modern].
+func TestScript(t *testing.T) { scripts(t, "classic") }
+func TestModern(t *testing.T) { scripts(t, "modern") }
+
+func scripts(t *testing.T, path string) {
 	// In our folder, by which the census knows what is ours: others may run
 	// these tests at the same time. A new one for each -count.
 	root, err := os.MkdirTemp(filepath.Dir(binaries), "run-")
@@ -94,9 +99,16 @@ func TestScript(t *testing.T) {
 			env.Setenv("ROOT", filepath.Join(env.WorkDir, "root"))
 			d := &daemon{work: env.WorkDir, cgroup: fmt.Sprintf("docker2013-test-%d-%d", os.Getpid(), daemons.Add(1))}
 			env.Setenv("CGROUP", d.cgroup)
+			env.Setenv("DOCKER2013_PATH", path)
 			env.Values[daemonKey{}] = d
 			env.Defer(func() { d.end() })
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if p, ok := strings.CutPrefix(cond, "path:"); ok {
+				return p == path, nil
+			}
+			return false, fmt.Errorf("no such condition: %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"daemon":     cmdDaemon,
