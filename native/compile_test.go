@@ -36,7 +36,7 @@ func root(t testing.TB) string {
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"sh", "true", "cat", "ls", "id", "mount", "grep", "stat", "test", "touch", "mkdir", "hostname", "ip", "echo", "chroot", "mknod", "date"} {
+	for _, name := range []string{"sh", "true", "cat", "ls", "id", "mount", "grep", "stat", "test", "touch", "mkdir", "hostname", "ip", "echo", "chroot", "mknod", "date", "wc"} {
 		if name == "sh" {
 			if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), busybox, 0o755); err != nil {
 				t.Fatal(err)
