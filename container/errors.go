@@ -12,3 +12,13 @@ var (
 	ErrNotPaused  = errors.New("container is not paused")
 	ErrRemoved    = errors.New("container has been removed")
 )
+
+// ErrCantRun is what is wrong with options that no container can have here.
+// Nothing has been created.
+var ErrCantRun = errors.New("can't be run here")
+
+// cantRun marks such an error, whose own text says all.
+type cantRun struct{ error }
+
+func (e cantRun) Unwrap() error        { return e.error }
+func (e cantRun) Is(target error) bool { return target == ErrCantRun }

@@ -15,9 +15,12 @@ type Runtime interface {
 	// Name is what traces and `info` call it: "lxc".
 	Name() string
 
+	// Check says what is wrong with a record that asks for what this runtime or
+	// this host can't do. Nothing of the container need be there yet.
+	Check(r *Record) error
+
 	// Configure writes the runtime's description of the container into its
-	// folder, anew for every run. It fails before anything is created when
-	// the record asks for what this host can't do.
+	// folder, anew for every run.
 	Configure(ctx context.Context, r *Record) error
 
 	// Start starts the container's process in new namespaces, in a terminal of

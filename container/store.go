@@ -238,6 +238,12 @@ func (c *Container) adopt(ctx context.Context, process Process) error {
 func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error) {
 	step := trace.Step(ctx, "container.create", "command", spec.Path)
 	defer func() { step.End(err) }()
+	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
+		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
+		if err := engine.Runtime.Check(&draft); err != nil {
+			return nil, cantRun{err}
+		}
+	}
 	id, dir, err := s.newDir()
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)

@@ -44,6 +44,8 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	f.BoolVar(&o.config.AutoRemove, "rm", false, "Remove the container when it ends")
 	f.StringVar(&o.engine, "path", container.Classic, "classic, as in 2013, or modern")
 	f.StringVar(&o.config.Keys, "lxc-keys", "today", "Write config.lxc in the keys of today or of 2013")
+	entrypoint := f.String("entrypoint", "", "Run this program, with COMMAND as its arguments")
+	isolationFlags(f, &o.config)
 	if err := f.parse(0, -1); err != nil {
 		return o, err
 	}
@@ -53,6 +55,9 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	}
 	if o.image == "" {
 		o.image = "base"
+	}
+	if *entrypoint != "" {
+		o.command = append([]string{*entrypoint}, o.command...)
 	}
 	if len(o.command) == 0 {
 		o.attach, o.config.OpenStdin, o.config.Tty = true, true, true
@@ -64,6 +69,9 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	}
 	if err == nil {
 		err = o.check()
+	}
+	if err == nil {
+		err = checkIsolation(o.config)
 	}
 	if err != nil {
 		return o, rcli.Exitf(rcli.StatusOurs, "run: %w", err)

@@ -89,6 +89,12 @@ func removeEmptyUpTo(dir, stop string) {
 func configPath(r *container.Record) string { return filepath.Join(r.Root, "config.lxc") }
 func logPath(r *container.Record) string    { return filepath.Join(r.Root, "lxc.log") }
 
+// Check renders config.lxc, for nobody.
+func (rt *Runtime) Check(r *container.Record) error {
+	_, err := render(r, rt.host, rt.parent)
+	return err
+}
+
 // Configure renders config.lxc.
 func (rt *Runtime) Configure(ctx context.Context, r *container.Record) (err error) {
 	step := trace.Step(ctx, "runtime.config", "config", configPath(r), "cgroup", fmt.Sprintf("v%d", rt.host.Version))

@@ -68,6 +68,13 @@ lxc.cap.drop = {{.Dropped}}
 {{.}}
 {{- end}}
 {{- end}}
+{{- if .Options}}
+
+# ours: options of later years
+{{- range .Options}}
+{{.}}
+{{- end}}
+{{- end}}
 {{- if .Today}}
 
 # ours: what 2013 left to LXC's defaults
@@ -106,7 +113,7 @@ type view struct {
 	Cgroup                 string // "lxc.cgroup" or "lxc.cgroup2"
 	Devices                []device
 	Dropped                string
-	Limits                 []string
+	Limits, Options        []string
 	CgroupDir, CgroupPivot string
 }
 
@@ -147,9 +154,17 @@ func render(r *container.Record, host cgroupHost, parent string) (string, error)
 	if err != nil {
 		return "", err
 	}
+	options, err := optionLines(r.Config, host.prefix())
+	if err != nil {
+		return "", err
+	}
+	drop, err := dropFor(r.Config)
+	if err != nil {
+		return "", err
+	}
 	v := view{
 		Record: r, Keys: keysToday, Today: today, Cgroup: host.prefix(),
-		Devices: devices, Dropped: strings.Join(dropped, " "), Limits: limits,
+		Devices: devices, Dropped: strings.Join(drop, " "), Limits: limits, Options: options,
 		CgroupDir: parent + "/" + r.Id, CgroupPivot: parent + "/pivot",
 	}
 	if !today {

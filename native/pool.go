@@ -22,6 +22,7 @@ const spares = 2
 // pool starts shims before they are needed.
 type pool struct {
 	program *os.File // the shim's, in memory and sealed
+	root    string   // the containers' folder: what `ps` shows a shim to be for
 	log     *slog.Logger
 	ready   chan *shim.Conn
 	wanted  chan struct{}
@@ -30,12 +31,12 @@ type pool struct {
 
 // newPool reads the shim's program once. What runs is a copy in memory that nobody
 // can write to any more, a container neither (memfd_create(2), CVE-2019-5736).
-func newPool(path string, log *slog.Logger) (*pool, error) {
+func newPool(path, root string, log *slog.Logger) (*pool, error) {
 	program, err := sealed(path)
 	if err != nil {
 		return nil, fmt.Errorf("the shim: %w", err)
 	}
-	p := &pool{program: program, log: log, ready: make(chan *shim.Conn, spares), wanted: make(chan struct{}, spares)}
+	p := &pool{program: program, root: root, log: log, ready: make(chan *shim.Conn, spares), wanted: make(chan struct{}, spares)}
 	for range spares {
 		p.wanted <- struct{}{}
 	}
@@ -100,7 +101,7 @@ func (p *pool) start() (*shim.Conn, error) {
 	theirs := os.NewFile(uintptr(pair[1]), "shim")
 	defer theirs.Close()
 	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", p.program.Fd()))
-	cmd.Args = []string{"docker2013-shim"}
+	cmd.Args = []string{"docker2013-shim", p.root}
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{theirs} // it becomes shim.Socket

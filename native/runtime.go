@@ -37,6 +37,7 @@ var _ container.Runtime = (*Runtime)(nil)
 
 // Options are what New needs.
 type Options struct {
+	Root   string // the containers' folder
 	Cgroup string // the parent of the containers' cgroups
 	Shim   string // the program docker2013-shim
 	// Pid finds the first process of a running container, for --pid and --ipc.
@@ -58,7 +59,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	shims, err := newPool(o.Shim, o.Log)
+	shims, err := newPool(o.Shim, o.Root, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -95,15 +96,21 @@ func (rt *Runtime) spec(r *container.Record) (*specs.Spec, error) {
 	return s, nil
 }
 
+// Check makes the specification and the cgroup's plan, for nobody.
+func (rt *Runtime) Check(r *container.Record) error {
+	s, err := rt.spec(r)
+	if err == nil {
+		_, err = rt.host.Plan(s.Linux.Resources)
+	}
+	return err
+}
+
 // Configure writes the bundle's config.json.
 func (rt *Runtime) Configure(ctx context.Context, r *container.Record) (err error) {
 	step := trace.Step(ctx, "runtime.config", "config", filepath.Join(bundleDir(r), "config.json"), "cgroup", fmt.Sprintf("v%d", rt.host.Version))
 	defer func() { step.End(err) }()
 	s, err := rt.spec(r)
 	if err != nil {
-		return err
-	}
-	if _, err := rt.host.Plan(s.Linux.Resources); err != nil {
 		return err
 	}
 	return ociconfig.Write(bundleDir(r), s)

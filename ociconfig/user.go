@@ -80,6 +80,9 @@ func groupIDs(names []string, group *os.File) ([]uint32, error) {
 // that isn't there is empty.
 func imageFile(fsys container.Filesystem, name string) (*os.File, error) {
 	for _, dir := range append([]string{fsys.RWPath}, fsys.Layers...) {
+		if dir == "" {
+			continue // no container yet
+		}
 		f, err := securejoin.OpenInRoot(dir, name)
 		if err == nil {
 			defer f.Close()

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,6 +40,31 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
 	f.StringP("hostname", "h", "", "the host's `name` inside (default: the container's id)")
 	f.Bool("rm", false, "remove the container when it ends")
+	f.StringP("workdir", "w", "", "working `directory` inside")
+	f.StringP("user", "u", "", "`user` and group, names or numbers: USER[:GROUP]")
+	f.StringArray("group-add", nil, "a further `group`")
+	f.StringArrayP("volume", "v", nil, "mount a file or folder of the host: `HOST:CONTAINER[:ro]`")
+	f.StringArray("mount", nil, "mount: `type=bind|tmpfs,src=…,dst=…[,readonly]`")
+	f.StringArray("tmpfs", nil, "an empty folder in memory: `PATH[:size=64m,mode=1777]`")
+	f.Bool("read-only", false, "the root file system is read-only")
+	f.String("entrypoint", "", "run this `program`, with COMMAND as its arguments")
+	f.StringArray("cap-add", nil, "add a `capability`, or ALL")
+	f.StringArray("cap-drop", nil, "drop a `capability`, or ALL")
+	f.Bool("privileged", false, "all capabilities and devices, nothing masked, no filter")
+	f.StringArray("security-opt", nil, "no-new-privileges, seccomp=unconfined or a profile, … (an `option`)")
+	f.StringArray("device", nil, "a device of the host: `HOST[:CONTAINER[:rwm]]`")
+	f.StringArray("ulimit", nil, "limit a resource: `NAME=SOFT[:HARD]`")
+	f.StringArray("sysctl", nil, "a kernel parameter of the container's own: `KEY=VALUE`")
+	f.Int("oom-score-adj", 0, "the OOM killer's preference: a `number` from -1000 to 1000")
+	f.String("pid", "", "PID namespace: `host`, or container:ID")
+	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
+	f.String("userns", "", "user namespace: `host`")
+	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
+	f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
+	f.StringArray("device-read-bps", nil, "bytes a second read from a device: `DEVICE:RATE`")
+	f.StringArray("device-write-bps", nil, "bytes a second written to a device: `DEVICE:RATE`")
+	f.StringArray("device-read-iops", nil, "reads a second from a device: `DEVICE:RATE`")
+	f.StringArray("device-write-iops", nil, "writes a second to a device: `DEVICE:RATE`")
 	f.String("lxc-keys", "", "write config.lxc in the keys of `today` or 2013")
 	f.String("path", "", "`classic`, as in 2013, or modern ($DOCKER2013_PATH)")
 	f.Bool("help", false, "help for run") // -h is the hostname's, as in Docker
@@ -60,6 +87,9 @@ func (a *app) runCommand() *cobra.Command {
 func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 	f := cmd.Flags()
 	if err := a.setPath(f); err != nil {
+		return cli2013.Call{}, err
+	}
+	if err := absoluteVolumes(f); err != nil {
 		return cli2013.Call{}, err
 	}
 	if on(f, "detach") {
@@ -100,6 +130,22 @@ func (a *app) setPath(f *pflag.FlagSet) error {
 		return f.Set("path", path)
 	}
 	return nil
+}
+
+// absoluteVolumes makes the host's paths of -v absolute: the daemon is elsewhere.
+func absoluteVolumes(f *pflag.FlagSet) error {
+	volumes := f.Lookup("volume").Value.(pflag.SliceValue)
+	list := volumes.GetSlice()
+	for i, v := range list {
+		if host, rest, ok := strings.Cut(v, ":"); ok && strings.HasPrefix(host, ".") {
+			abs, err := filepath.Abs(host)
+			if err != nil {
+				return fmt.Errorf("run: -v %s: %w", v, err)
+			}
+			list[i] = abs + ":" + rest
+		}
+	}
+	return volumes.Replace(list)
 }
 
 // setTerm tells a command with a terminal which kind ours is.

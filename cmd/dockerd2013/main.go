@@ -187,7 +187,7 @@ func modernPath(root string, union container.Union, o options, log *slog.Logger,
 			return container.Engine{}, err
 		}
 	}
-	rt, err := native.New(native.Options{Cgroup: o.cgroup, Shim: o.shim, Pid: pid, Log: log})
+	rt, err := native.New(native.Options{Root: filepath.Join(root, "containers"), Cgroup: o.cgroup, Shim: o.shim, Pid: pid, Log: log})
 	if err != nil {
 		return container.Engine{}, err
 	}
