@@ -11,6 +11,7 @@ var (
 	ErrPaused     = errors.New("container is paused")
 	ErrNotPaused  = errors.New("container is not paused")
 	ErrRemoved    = errors.New("container has been removed")
+	ErrUnseen     = errors.New("it ended while no daemon was there to see it")
 )
 
 // ErrCantRun is what is wrong with options that no container can have here.

@@ -33,7 +33,8 @@ type Runtime interface {
 
 	// Adopt finds the process of a container that another daemon started and
 	// that still runs. It fails with ErrNotRunning, and then has removed what
-	// a dead run left in the kernel.
+	// a dead run left in the kernel; with an *EndedError if there was a run
+	// that the record may not know of.
 	Adopt(ctx context.Context, r *Record) (Process, error)
 
 	// Close lets go of the runtime's own resources. To be called when no

@@ -187,8 +187,9 @@ func (c *Container) restore(ctx context.Context) error {
 	if !errors.Is(err, ErrNotRunning) {
 		return err
 	}
-	end := Exit{Code: ExitUnknown, Err: errors.New("it ended while no daemon was there to see it")}
-	if ended, ok := errors.AsType[*EndedError](err); ok {
+	end := Exit{Code: ExitUnknown, Err: ErrUnseen}
+	ended, known := errors.AsType[*EndedError](err)
+	if known {
 		end = ended.Exit
 	}
 	fsys := c.record.Filesystem
@@ -196,7 +197,7 @@ func (c *Container) restore(ctx context.Context) error {
 	if err == nil && mounted {
 		err = c.unmount(ctx)
 	}
-	if !c.record.State.Running {
+	if !c.record.State.Running && !known {
 		return err
 	}
 	serr := c.change(func(r *Record) {

@@ -59,6 +59,13 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 		if err := rt.sweepIfThere(r.Id); err != nil {
 			return nil, err
 		}
+		// Its pipes are there while it runs: so there was a run.
+		s := &stdio{dir: r.Root, log: rt.log}
+		if _, err := os.Lstat(s.pipePath("stdout")); err == nil {
+			s.removePipes()
+			return nil, &container.EndedError{Exit: container.Exit{Code: container.ExitUnknown, Err: container.ErrUnseen},
+				Err: fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)}
+		}
 		return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 	}
 	fd, err := unix.PidfdOpen(monitor, 0)

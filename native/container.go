@@ -76,7 +76,7 @@ func failure(f shim.FailedNote) error {
 // listen hears the shim until it has gone.
 func (p *process) listen() {
 	exit := container.Exit{Code: container.ExitUnknown, Err: errors.New("its shim ended before it could tell the exit status")}
-	for {
+	for exited := false; !exited; {
 		m, err := p.conn.Receive()
 		if err != nil {
 			break
@@ -95,13 +95,12 @@ func (p *process) listen() {
 		default:
 			shim.CloseAll(m.Files)
 		}
-		if m.Kind == shim.Exited {
-			break
-		}
+		exited = m.Kind == shim.Exited
 	}
-	_ = p.conn.Close()
-	if exit.Err != nil { // without its shim nobody can know how it goes on
-		exit.Err = errors.Join(exit.Err, p.group.Kill())
+	if exit.Err == nil {
+		p.rt.shims.put(p.conn)
+	} else { // without its shim nobody can know how it goes on
+		exit.Err = errors.Join(exit.Err, p.group.Kill(), p.conn.Close())
 	}
 	exit.OOMKilled = p.group.OOMKills() > 0
 	p.mu.Lock()

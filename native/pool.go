@@ -27,6 +27,9 @@ type pool struct {
 	ready   chan *shim.Conn
 	wanted  chan struct{}
 	done    sync.WaitGroup
+
+	mu     sync.Mutex
+	closed bool // nothing is put into ready any more
 }
 
 // newPool reads the shim's program once. What runs is a copy in memory that nobody
@@ -73,7 +76,7 @@ func (p *pool) fill() {
 			p.log.Error("start a shim", "err", err)
 			continue // take starts one itself, and says why not
 		}
-		p.ready <- conn
+		p.put(conn)
 	}
 }
 
@@ -81,14 +84,30 @@ func (p *pool) fill() {
 func (p *pool) take() (*shim.Conn, error) {
 	select {
 	case conn := <-p.ready:
-		select {
-		case p.wanted <- struct{}{}:
-		default:
+		if len(p.ready) == 0 {
+			select {
+			case p.wanted <- struct{}{}:
+			default:
+			}
 		}
 		return conn, nil
 	default:
 		return p.start()
 	}
+}
+
+// put takes back a shim whose container has ended. One more than are needed ends.
+func (p *pool) put(conn *shim.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		select {
+		case p.ready <- conn:
+			return
+		default:
+		}
+	}
+	_ = conn.Close()
 }
 
 // start starts a shim. It lives in a session of its own and knows nothing of us
@@ -117,7 +136,10 @@ func (p *pool) start() (*shim.Conn, error) {
 func (p *pool) close() error {
 	close(p.wanted)
 	p.done.Wait()
+	p.mu.Lock()
+	p.closed = true
 	close(p.ready)
+	p.mu.Unlock()
 	errs := []error{p.program.Close()}
 	for conn := range p.ready {
 		errs = append(errs, conn.Close())

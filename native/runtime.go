@@ -242,8 +242,10 @@ func listen(dir string) (fd int, err error) {
 	}
 	defer unix.Close(folder)
 	path := fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)
-	if err := os.Remove(filepath.Join(dir, shim.ListenFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return -1, err
+	for _, name := range []string{shim.ListenFile, shim.ExitFile} { // of an earlier run
+		if err := unix.Unlinkat(folder, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return -1, err
+		}
 	}
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

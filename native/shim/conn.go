@@ -120,13 +120,18 @@ func (c *Conn) Send(kind Kind, v any, program []byte, files ...int) error {
 
 // Receive waits for the next message. io.EOF: the other side has gone.
 func (c *Conn) Receive() (m Message, err error) {
-	buf, oob := make([]byte, maxPacket), make([]byte, unix.CmsgSpace(4*maxFiles))
 	raw, err := c.f.SyscallConn()
 	if err != nil {
 		return m, err
 	}
 	var n, oobn int
+	var buf, oob []byte
 	rerr := raw.Read(func(fd uintptr) bool {
+		// Who waits holds no buffer: a daemon waits for all its shims.
+		if n, _, err = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC); err != nil {
+			return err != unix.EAGAIN
+		}
+		buf, oob = make([]byte, n), make([]byte, unix.CmsgSpace(4*maxFiles))
 		n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
 		return err != unix.EAGAIN
 	})

@@ -16,10 +16,11 @@
 //	                                        ──▶ DIR/exit.json
 //	  ◀──────────────────── Exited ─────────
 //
-// A shim is started idle, before it is needed, with one end of a socket pair. One
-// that is still idle ends with its daemon. When it has a container, it listens on
-// the socket that came with the order: a later daemon connects there and is told
-// what the first one was (Started).
+// A shim is started idle, before it is needed, with one end of a socket pair. When
+// it has a container, it listens on the socket that came with the order: a later
+// daemon connects there and is told what the first one was (Started). When its
+// container has ended it is idle again, and can have the next one. An idle one
+// ends with its daemon.
 package shim
 
 import (
@@ -57,29 +58,21 @@ func Main() {
 		os.Exit(2)
 	}
 	s := &shim{conns: map[*Conn]bool{conn: true}}
-	s.serve(conn)
-	if !s.hasContainer() {
-		os.Exit(0) // the daemon has gone, or couldn't start anything
-	}
-	select {} // the container's end is ours
+	go s.serve(conn)
+	select {}
 }
 
 type shim struct {
 	mu    sync.Mutex
 	conns map[*Conn]bool // the daemons that listen: one, in general
 
-	started bool
-	order   StartOrder
-	pid     int
-	pidfd   int
-	input   *os.File // the writing end of its stdin, or its terminal; nil: none
-	execs   sync.WaitGroup
-}
-
-func (s *shim) hasContainer() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.started
+	started  bool // it has a container, and what follows is valid
+	order    StartOrder
+	pid      int
+	pidfd    int
+	listener *Conn
+	input    *os.File // the writing end of its stdin, or its terminal; nil: none
+	execs    sync.WaitGroup
 }
 
 // serve obeys one daemon until it is gone.
@@ -100,9 +93,17 @@ func (s *shim) serve(conn *Conn) {
 		}
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, conn)
-	s.mu.Unlock()
 	_ = conn.Close()
+	s.endIfUseless()
+}
+
+// endIfUseless ends a shim without a container and without a daemon; s.mu is held.
+func (s *shim) endIfUseless() {
+	if !s.started && len(s.conns) == 0 {
+		os.Exit(0)
+	}
 }
 
 // start makes the shim a container's.
@@ -138,7 +139,14 @@ func (s *shim) launch(m Message) error {
 	if err != nil {
 		return err
 	}
-	listener, files := m.Files[0], m.Files[1:]
+	if len(m.Files) == 0 {
+		return errors.New("an order without a socket")
+	}
+	listener, err := NewConn(m.Files[0])
+	if err != nil {
+		return err
+	}
+	files := m.Files[1:]
 	streams, err := openStreams(s.order)
 	if err != nil {
 		return err
@@ -154,7 +162,7 @@ func (s *shim) launch(m Message) error {
 		return err
 	}
 	s.mu.Lock()
-	s.started, s.input = true, streams.input
+	s.started, s.input, s.listener = true, streams.input, listener
 	s.mu.Unlock()
 	streams.pump()
 	go s.listen(listener)
@@ -163,11 +171,7 @@ func (s *shim) launch(m Message) error {
 }
 
 // listen takes up the connections of later daemons.
-func (s *shim) listen(fd int) {
-	l, err := NewConn(fd)
-	if err != nil {
-		return
-	}
+func (s *shim) listen(l *Conn) {
 	raw, err := l.f.SyscallConn()
 	if err != nil {
 		return
@@ -207,7 +211,7 @@ func (s *shim) closeInput() {
 	}
 }
 
-// wait waits for the container's end, writes down how it was, and ends.
+// wait waits for the container's end, and writes down and tells how it was.
 func (s *shim) wait(streams *streams) {
 	var status unix.WaitStatus
 	for {
@@ -226,10 +230,18 @@ func (s *shim) wait(streams *streams) {
 	case <-time.After(time.Second): // or had the host's
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.started = false
+	_ = s.listener.Close()
+	_ = unix.Close(s.pidfd)
+	if s.input != nil { // a terminal
+		_ = s.input.Close()
+		s.input = nil
+	}
 	for conn := range s.conns {
 		_ = conn.Send(Exited, note, nil)
 	}
-	os.Exit(0)
+	s.endIfUseless()
 }
 
 // writeExit replaces the file, for a daemon that wasn't there.

@@ -154,12 +154,9 @@ func (o *output) copy(terminal bool) {
 	if terminal {
 		move = o.readWrite
 	}
-	for {
-		err := raw.Read(func(fd uintptr) bool { return move(int(fd)) })
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			_ = raw.Control(func(fd uintptr) { move(int(fd)) }) // what is there is all there will be
-		}
-		return
+	err = raw.Read(func(fd uintptr) bool { return move(int(fd)) })
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = raw.Control(func(fd uintptr) { move(int(fd)) }) // what is there is all there will be
 	}
 }
 
@@ -227,6 +224,9 @@ func (s *streams) finish() (lost string) {
 	}
 	s.pumps.Wait()
 	for _, o := range s.out {
+		if o.from != nil && o.from != s.input {
+			_ = o.from.Close() // the reading end
+		}
 		if err := errors.Join(o.lost, o.log.Close()); err != nil {
 			lost = fmt.Sprintf("%s: %v", o.name, err)
 		}
