@@ -167,6 +167,8 @@ func (s *shim) launch(m Message) error {
 	streams.pump()
 	go s.listen(listener)
 	go s.wait(streams)
+	// What the start has used, a container that stays needn't hold.
+	time.AfterFunc(time.Second, debug.FreeOSMemory)
 	return nil
 }
 

@@ -58,7 +58,7 @@ func bench() (err error) {
 		return err
 	}
 	fmt.Printf("%-46s %12s %12s %8s %8s\n", "", "ours", "theirs", "ratio", "at most")
-	return errors.Join(b.startup(), b.run(), b.put(), b.list())
+	return errors.Join(b.startup(), b.run(), b.modern(), b.put(), b.list())
 }
 
 type bencher struct {

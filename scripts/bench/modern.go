@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// modern measures the modern path: one container, many, a stream, and what a
+// container that stays costs.
+func (b *bencher) modern() error {
+	if _, err := b.client("run", "--path", "modern", "base", "/bin/true"); err != nil {
+		return err
+	}
+	list, err := b.client("ps", "-a", "-q")
+	if err != nil {
+		return err
+	}
+	id := strings.Fields(list)[0]
+	if _, err := b.client("mount", id); err != nil {
+		return err
+	}
+	rootfs := filepath.Join(b.root(), "containers", id, "rootfs")
+	err = pair("run --path modern against unshare", 1.5, b.docker()+" run --path modern base /bin/true",
+		"unshare -muinpf --mount-proc chroot "+rootfs+" /bin/true")
+	if _, uerr := b.client("umount", id); uerr != nil {
+		err = errors.Join(err, uerr)
+	}
+	return errors.Join(err, b.fourAtATime(), b.stream(), b.staying())
+}
+
+// fourAtATime is the rate of short containers.
+func (b *bencher) fourAtATime() error {
+	n := 200
+	if *quick {
+		n = 20
+	}
+	work := make(chan struct{}, n)
+	for range n {
+		work <- struct{}{}
+	}
+	close(work)
+	var wg sync.WaitGroup
+	errs := make(chan error, n)
+	start := time.Now()
+	for range 4 {
+		wg.Go(func() {
+			for range work {
+				_, err := b.client("run", "--path", "modern", "base", "/bin/true")
+				errs <- err
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(start)
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%-46s %9.1f a second\n", fmt.Sprintf("%d modern runs, 4 at a time", n), float64(n)/took.Seconds())
+	return nil
+}
+
+// stream is output through the log to the client.
+func (b *bencher) stream() (err error) {
+	size := int64(512 << 20)
+	if *quick {
+		size >>= 3
+	}
+	big := filepath.Join(b.work, "big")
+	f, err := os.Create(big)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		return err
+	}
+	cmd := exec.Command(b.docker(), "run", "--path", "modern", "-v", big+":/big", "base", "/bin/cat", "/big")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, out)
+	if err := errors.Join(err, cmd.Wait()); err != nil {
+		return err
+	}
+	if n != size {
+		return fmt.Errorf("%d bytes came of %d", n, size)
+	}
+	fmt.Printf("%-46s %9.0f MB/s  at least 500\n", fmt.Sprintf("run --path modern … cat of %d MB", size>>20), float64(size)/1e6/time.Since(start).Seconds())
+	return nil
+}
+
+// staying is the memory of a container that runs: its shim, and a sleep.
+func (b *bencher) staying() error {
+	n := 50
+	var ids []string
+	for range n {
+		id, err := b.client("run", "--path", "modern", "-d", "base", "/bin/sleep", "1000")
+		if err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	time.Sleep(2 * time.Second) // what the start needed has been given back
+	total, shims := int64(0), 0
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if !strings.HasPrefix(string(cmdline), "docker2013-shim\x00"+b.root()) {
+			continue
+		}
+		if pss, ok := pss(e.Name()); ok {
+			total, shims = total+pss, shims+1
+		}
+	}
+	if shims < n {
+		return fmt.Errorf("%d shims of %d were found", shims, n)
+	}
+	fmt.Printf("%-46s %9.2f MB  at most 2\n", fmt.Sprintf("a running modern container's shim (PSS, of %d)", shims), float64(total)/float64(shims)/(1<<20))
+	_, err = b.client(append([]string{"kill"}, ids...)...)
+	return err
+}
+
+// pss is a process's proportional share of memory in bytes (proc_pid_smaps_rollup).
+func pss(pid string) (int64, bool) {
+	data, err := os.ReadFile(filepath.Join("/proc", pid, "smaps_rollup"))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10, err == nil
+		}
+	}
+	return 0, false
+}
