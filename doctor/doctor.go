@@ -62,8 +62,11 @@ const (
 	Missing  Status = "missing"  // the paths that need it can't run
 )
 
-// Classic is the path of January 2013: AUFS, LXC.
-const Classic = "classic"
+// The two paths.
+const (
+	Classic = "classic" // January 2013: AUFS, LXC
+	Modern  = "modern"  // today: overlayfs, our own runtime
+)
 
 // Check is one thing that was looked at.
 type Check struct {

@@ -25,6 +25,7 @@ func Judge(f Facts) Report {
 		limits(f),
 		namespaces(f),
 		lxc(f),
+		mountCalls(f),
 		baseImage(f),
 	}}
 	for _, p := range f.Ports {
@@ -35,7 +36,7 @@ func Judge(f Facts) Report {
 		security(f),
 		clock(f),
 	)
-	for _, p := range []string{Classic} {
+	for _, p := range both {
 		r.Paths = append(r.Paths, verdict(p, r.Checks))
 	}
 	return r
@@ -59,11 +60,15 @@ func (c Check) not(s Status, without, fix string) Check {
 	return c
 }
 
-var classic = []string{Classic}
+var (
+	classic = []string{Classic}
+	modern  = []string{Modern}
+	both    = []string{Classic, Modern}
+)
 
 // kernel: overlayfs takes several lowerdirs since Linux 4.0.
 func kernel(f Facts) Check {
-	c := Check{Name: "kernel", Status: OK, Found: "Linux " + f.Kernel, Needed: classic}
+	c := Check{Name: "kernel", Status: OK, Found: "Linux " + f.Kernel, Needed: both}
 	if !atLeast(f.Kernel, 4, 0) {
 		return c.not(Missing, "an image of more than one layer can't be mounted", "use Linux 4.0 or later")
 	}
@@ -77,7 +82,7 @@ var needed = []string{
 }
 
 func privileges(f Facts) Check {
-	c := Check{Name: "privileges", Status: OK, Needed: classic}
+	c := Check{Name: "privileges", Status: OK, Needed: both}
 	const without = "no namespace, mount or cgroup can be made"
 	if f.UID != 0 {
 		c.Found = fmt.Sprintf("user id %d, not root", f.UID)
@@ -107,7 +112,7 @@ const little = 100 << 20
 
 func data(f Facts) Check {
 	d := f.Data
-	c := Check{Name: "data", Status: OK, Needed: classic}
+	c := Check{Name: "data", Status: OK, Needed: both}
 	elsewhere := "choose another place: dockerd2013 --root DIR"
 	if d.Err != "" && f.UID != 0 {
 		c.Found = d.Root + ": " + d.Err
@@ -138,7 +143,7 @@ func aufs(f Facts) Check {
 }
 
 func overlay(f Facts) Check {
-	c := Check{Name: "overlay", Status: OK, Needed: classic}
+	c := Check{Name: "overlay", Status: OK, Needed: both}
 	status, without := Missing, "no container's file system can be mounted"
 	if slices.Contains(f.FileSystems, "aufs") {
 		status, without = Degraded, "only --union aufs works"
@@ -234,7 +239,7 @@ var uses = []struct {
 // limits looks in the hierarchies that containers are put into: v2 where
 // /sys/fs/cgroup is one, else those of v1, as liblxc does.
 func limits(f Facts) Check {
-	c := Check{Name: "limits", Status: OK, Found: "every controller is there", Needed: classic}
+	c := Check{Name: "limits", Status: OK, Found: "every controller is there", Needed: both}
 	if len(f.Cgroups) == 0 {
 		c.Found = "no cgroup hierarchy is mounted"
 		return c.not(Missing, "lxc-start refuses to start", "mount -t cgroup2 cgroup2 /sys/fs/cgroup")
@@ -275,7 +280,7 @@ func limits(f Facts) Check {
 var fiveNamespaces = []string{"ipc", "mnt", "net", "pid", "uts"}
 
 func namespaces(f Facts) Check {
-	c := Check{Name: "namespaces", Status: OK, Found: strings.Join(f.Namespaces, " "), Needed: classic}
+	c := Check{Name: "namespaces", Status: OK, Found: strings.Join(f.Namespaces, " "), Needed: both}
 	const without = "containers can't be isolated"
 	for _, name := range fiveNamespaces {
 		if !slices.Contains(f.Namespaces, name) {
@@ -321,6 +326,17 @@ func lxc(f Facts) Check {
 	return c
 }
 
+// mountCalls: the modern path mounts with open_tree, fsopen and move_mount (Linux
+// 5.2) and sets attributes with mount_setattr (5.12).
+func mountCalls(f Facts) Check {
+	c := Check{Name: "mount calls", Status: OK, Found: "fsopen, open_tree, move_mount, mount_setattr", Needed: modern}
+	if !atLeast(f.Kernel, 5, 12) {
+		c.Found = "not all of fsopen, open_tree, move_mount, mount_setattr"
+		return c.not(Missing, "a container of the modern path can't be mounted", "use Linux 5.12 or later, or the classic path")
+	}
+	return c
+}
+
 func baseImage(f Facts) Check {
 	c := Check{Name: "base image", Status: OK}
 	var found, install []string
@@ -353,7 +369,7 @@ func baseImage(f Facts) Check {
 const daemon = "dockerd2013"
 
 func port(p Port) Check {
-	c := Check{Name: "port " + p.Flag, Status: OK, Needed: classic}
+	c := Check{Name: "port " + p.Flag, Status: OK, Needed: both}
 	fix := fmt.Sprintf("end it, or choose another address: dockerd2013 %s HOST:PORT", p.Flag)
 	if p.Flag == "--tcp" {
 		fix += ", and for clients DOCKER=HOST:PORT"
@@ -374,7 +390,7 @@ func port(p Port) Check {
 }
 
 func modernDocker(f Facts) Check {
-	c := Check{Name: "modern Docker", Status: OK, Found: "not in the way", Needed: classic}
+	c := Check{Name: "modern Docker", Status: OK, Found: "not in the way", Needed: both}
 	switch {
 	case f.Data.Modern != nil:
 		c.Found = fmt.Sprintf("its data is in %s: %s", f.Data.Root, strings.Join(f.Data.Modern, " "))
