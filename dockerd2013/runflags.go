@@ -110,7 +110,6 @@ func isolationFlags(f *flagSet, c *container.Config) {
 	}
 }
 
-
 func keyValue(m *map[string]string, s string) error {
 	key, value, ok := strings.Cut(s, "=")
 	if !ok || key == "" {
