@@ -59,10 +59,10 @@ func (d *Daemon) create(ctx context.Context, o runOptions) (*container.Container
 		UserData: map[string]string{"image": img.Id, "comment": o.comment},
 		Engine:   o.engine,
 	})
-	switch {
-	case errors.Is(err, container.ErrCantRun):
+	if errors.Is(err, container.ErrCantRun) {
 		return nil, rcli.Exitf(rcli.StatusOurs, "run: %w", err)
-	case err != nil:
+	}
+	if err != nil {
 		return nil, fmt.Errorf("Error creating container: %w", err) //lint:ignore ST1005 a text of 2013
 	}
 	return ctr, nil
