@@ -166,6 +166,9 @@ func (c *Client) dial(ctx context.Context) (*rcli.Conn, error) {
 	conn, err := rcli.Dial(ctx, c.Addr)
 	if err != nil {
 		span.End(err)
+		if errors.Is(err, syscall.EACCES) {
+			return nil, fmt.Errorf("you may not call the daemon at %s: be root, with sudo", c.Addr)
+		}
 		return nil, fmt.Errorf("no daemon at %s (%s); start one with: sudo dockerd2013", c.Addr, short(err))
 	}
 	span.Set("local", conn.LocalAddr().String())

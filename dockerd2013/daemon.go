@@ -49,9 +49,9 @@ type Daemon struct {
 // Fact is a line of `info`.
 type Fact struct{ Name, Value string }
 
-// Run serves both listeners until ctx ends or one of them fails, and closes
-// them. Containers go on; Close ends them.
-func (d *Daemon) Run(ctx context.Context, tcp, web net.Listener) error {
+// Run serves HTTP on web and calls on the others, until ctx ends or one of them
+// fails, and closes them. Containers go on; Close ends them.
+func (d *Daemon) Run(ctx context.Context, web net.Listener, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	calls := &rcli.Server{Service: d, Log: d.Log}
@@ -61,8 +61,10 @@ func (d *Daemon) Run(ctx context.Context, tcp, web net.Listener) error {
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(d.Log.Handler(), slog.LevelWarn),
 	}
-	ended := make(chan error, 2)
-	go func() { ended <- calls.Serve(ctx, tcp) }()
+	ended := make(chan error, 1+len(listeners))
+	for _, l := range listeners {
+		go func() { ended <- calls.Serve(ctx, l) }()
+	}
 	go func() { ended <- pages.Serve(web) }()
 
 	var err error
@@ -73,7 +75,10 @@ func (d *Daemon) Run(ctx context.Context, tcp, web net.Listener) error {
 	}
 	cancel(errors.New("the daemon is ending"))
 	_ = pages.Close() // its calls have the context's end
-	return errors.Join(err, ignoreClosed(<-ended), ignoreClosed(<-ended))
+	for range cap(ended) {
+		err = errors.Join(err, ignoreClosed(<-ended))
+	}
+	return err
 }
 
 func ignoreClosed(err error) error {

@@ -100,6 +100,7 @@ func scripts(t *testing.T, path string) {
 			d := &daemon{work: env.WorkDir, cgroup: fmt.Sprintf("docker2013-test-%d-%d", os.Getpid(), daemons.Add(1))}
 			env.Setenv("CGROUP", d.cgroup)
 			env.Setenv("DOCKER2013_PATH", path)
+			env.Setenv("DOCKER2013", filepath.Join(binaries, "docker2013"))
 			env.Values[daemonKey{}] = d
 			env.Defer(func() { d.end() })
 			return nil

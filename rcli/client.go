@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,18 +19,31 @@ const dialTimeout = 10 * time.Second
 
 // Conn is a client's connection to the daemon. It carries one call: after Send,
 // it is the call's raw wire, or [NewSession] makes it framed.
-type Conn struct {
-	*net.TCPConn
+type Conn struct{ halfCloser }
+
+// halfCloser is a connection whose two directions end one by one: TCP's, and a
+// unix socket's.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
 }
 
-// Dial connects to the daemon at addr, "host:port". The error is a *net.OpError.
+// UnixPrefix begins the address of a unix socket.
+const UnixPrefix = "unix://"
+
+// Dial connects to the daemon at addr, "host:port" or "unix:///path". The error is a
+// *net.OpError.
 func Dial(ctx context.Context, addr string) (*Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+	network := "tcp"
+	if path, ok := strings.CutPrefix(addr, UnixPrefix); ok {
+		network, addr = "unix", path
+	}
+	conn, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{conn.(*net.TCPConn)}, nil
+	return &Conn{conn.(halfCloser)}, nil
 }
 
 // Send sends the call line. After it, on the raw wire, Write and CloseWrite are
@@ -57,7 +71,7 @@ type Session struct {
 
 // NewSession makes c framed. The call that was sent began with -framed.
 func NewSession(c *Conn) *Session {
-	out := &frameWriter{w: c.TCPConn}
+	out := &frameWriter{w: c.halfCloser}
 	return &Session{Stdin: &stdinWriter{out: out}, conn: c, out: out}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -38,11 +39,14 @@ type globals struct {
 	trace                   bool
 }
 
+// defaultSocket is where the daemon on the default port listens too.
+const defaultSocket = "/run/docker2013.sock"
+
 // wire2013 is the --wire of January 2013.
 const wire2013 = "2013"
 
 func (g *globals) flags(fs *pflag.FlagSet, getenv func(string) string) {
-	fs.StringVarP(&g.host, "host", "H", cmp.Or(getenv("DOCKER"), cli2013.DefaultAddr), "the daemon's `address` ($DOCKER)")
+	fs.StringVarP(&g.host, "host", "H", cmp.Or(getenv("DOCKER"), cli2013.DefaultAddr), "the daemon: `address`, unix:///PATH ($DOCKER)")
 	fs.BoolVar(&g.trace, "trace", false, "show every step, with its evidence, on stderr")
 	fs.StringVar(&g.traceFormat, "trace-format", "text", "how: `text`, or json, one object a line")
 	fs.StringVar(&g.wire, "wire", "framed", "`framed`, or 2013: what follows is sent raw, as it is")
@@ -106,6 +110,12 @@ func isOtherCommand(arg string) bool { return arg == "run" || arg == "exec" }
 func (a *app) configure() error {
 	g := a.global
 	a.client.Addr = g.host
+	if a.getenv("DOCKER2013_PATH") == "modern" && a.getenv("DOCKER") == "" && g.host == cli2013.DefaultAddr {
+		// The modern path's own way: the kernel tells the daemon who calls.
+		if fi, err := os.Stat(defaultSocket); err == nil && fi.Mode()&os.ModeSocket != 0 {
+			a.client.Addr = rcli.UnixPrefix + defaultSocket
+		}
+	}
 	a.client.Color = a.stderrIsTTY && a.getenv("NO_COLOR") == ""
 	format := cli2013.TraceFormat(g.traceFormat)
 	if format != cli2013.TraceText && format != cli2013.TraceJSON {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -35,13 +36,16 @@ import (
 // enters a container for `exec`.
 const attachCommand = "attach-for-exec"
 
+// defaultTCP is where Docker listened in January 2013, on all addresses then.
+const defaultTCP = "127.0.0.1:4242"
+
 // cgroup is the parent of all containers' cgroups.
 const cgroup = "docker2013"
 
 type options struct {
-	root, tcp, http, union, logLevel, pidFile, cgroup, shim string
-	insecureRemote, cleanup                                 bool
-	maxLayer                                                string
+	root, tcp, http, union, logLevel, pidFile, cgroup, shim, socket string
+	insecureRemote, cleanup                                         bool
+	maxLayer                                                        string
 }
 
 func main() {
@@ -67,7 +71,8 @@ func command() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.root, "root", "/var/lib/docker", "data directory")
-	f.StringVar(&o.tcp, "tcp", "127.0.0.1:4242", "address for calls")
+	f.StringVar(&o.tcp, "tcp", defaultTCP, "address for calls")
+	f.StringVar(&o.socket, "socket", "auto", "unix socket for calls, root's only; auto: "+dockerd2013.DefaultSocket+" with the default --tcp")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address for calls by HTTP, and the page")
 	f.StringVar(&o.union, "union", "auto", "union file system: auto, aufs or overlay")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -118,6 +123,18 @@ func run(ctx context.Context, o options) (err error) {
 	if o.insecureRemote {
 		log.Warn("--insecure-remote: there is no password and no encryption; whoever reaches these ports is root on this host", "tcp", o.tcp, "http", o.http)
 	}
+	listeners := []net.Listener{tcp}
+	if o.socket == "auto" && o.tcp == defaultTCP {
+		o.socket = dockerd2013.DefaultSocket
+	}
+	if o.socket != "" && o.socket != "auto" {
+		socket, err := dockerd2013.ListenSocket(o.socket, log)
+		if err != nil {
+			return err
+		}
+		defer socket.Close()
+		listeners = append(listeners, socket)
+	}
 	daemon.HTTP = http.Addr().String()
 	if o.pidFile != "" {
 		if err := os.WriteFile(o.pidFile, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
@@ -126,7 +143,7 @@ func run(ctx context.Context, o options) (err error) {
 		defer os.Remove(o.pidFile)
 	}
 	log.Info("ready", "tcp", tcp.Addr().String(), "http", daemon.HTTP, "root", root.Dir, "union", daemon.Engines[container.Classic].Union.Name())
-	err = daemon.Run(ctx, tcp, http)
+	err = daemon.Run(ctx, http, listeners...)
 	log.Info("stopping: ending all containers", "grace", dockerd2013.Grace.String())
 	return err
 }
