@@ -311,11 +311,19 @@ func (c *Container) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Stop asks the container to end with SIGTERM and, when it hasn't within the
-// grace period, kills it. It returns when the run is gone; a container that
+// stopSignal is the one that asks it to end.
+func (c *Container) stopSignal() syscall.Signal {
+	if c.config.StopSignal != 0 {
+		return c.config.StopSignal
+	}
+	return syscall.SIGTERM
+}
+
+// Stop asks the container to end, with SIGTERM unless it has a signal of its own,
+// and, when it hasn't within the grace period, kills it. It returns when the run is gone; a container that
 // doesn't run is none of its business.
 func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
-	err := c.Signal(syscall.SIGTERM)
+	err := c.Signal(c.stopSignal())
 	if errors.Is(err, ErrNotRunning) {
 		_, err = c.Wait(ctx) // it may be ending just now
 		return err

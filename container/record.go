@@ -2,6 +2,7 @@ package container
 
 import (
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -63,10 +64,10 @@ type Config struct {
 	IpcMode    string `json:",omitempty"`
 	UsernsMode string `json:",omitempty"`
 
-	Init        bool          `json:",omitempty"` // a small init is PID 1
-	Restart     RestartPolicy `json:",omitzero"`
-	StopSignal  string        `json:",omitempty"` // "": SIGTERM
-	StopTimeout int           `json:",omitempty"` // seconds before SIGKILL; 0: the daemon's
+	Init        bool           `json:",omitempty"` // a small init is PID 1
+	Restart     RestartPolicy  `json:",omitzero"`
+	StopSignal  syscall.Signal `json:",omitempty"` // 0: SIGTERM
+	StopTimeout int            `json:",omitempty"` // seconds before SIGKILL; 0: the daemon's
 }
 
 // Mount is a further mount in a container.

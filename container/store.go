@@ -30,8 +30,9 @@ type Store struct {
 	opts    Options
 	watcher *watcher
 
-	mu   sync.Mutex
-	list map[string]*Container
+	mu    sync.Mutex
+	list  map[string]*Container // by id
+	names map[string]*Container // by name, of those that have one
 }
 
 // Names of the two paths.
@@ -64,6 +65,7 @@ type Spec struct {
 	Config   Config   // an empty Hostname becomes the id
 	UserData map[string]string
 	Engine   string
+	Name     string // "": none
 }
 
 // Open loads the containers below root and brings their states in line with the
@@ -76,7 +78,7 @@ func Open(ctx context.Context, root string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, opts: opts, watcher: w, list: map[string]*Container{}}
+	s := &Store{root: root, opts: opts, watcher: w, list: map[string]*Container{}, names: map[string]*Container{}}
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return nil, fmt.Errorf("open containers: %w", err)
@@ -102,6 +104,9 @@ func Open(ctx context.Context, root string, opts Options) (*Store, error) {
 			opts.Log.Error("restore container", "container", c.id, "err", err)
 		}
 		s.list[c.id] = c
+		if name := c.record.Name; name != "" {
+			s.names[name] = c
+		}
 	}
 	return s, nil
 }
@@ -245,6 +250,12 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 			return nil, cantRun{err}
 		}
 	}
+	s.mu.Lock()
+	err = s.free(spec.Name)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, cantRun{err}
+	}
 	id, dir, err := s.newDir()
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
@@ -264,7 +275,7 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 	if spec.Config.Hostname == "" {
 		spec.Config.Hostname = id
 	}
-	r := Record{Id: id, Root: dir, Created: time.Now(), Path: spec.Path, Args: spec.Args,
+	r := Record{Id: id, Name: spec.Name, Root: dir, Created: time.Now(), Path: spec.Path, Args: spec.Args,
 		Config: spec.Config, Engine: spec.Engine,
 		Filesystem: Filesystem{
 			RootFS: filepath.Join(dir, "rootfs"), RWPath: filepath.Join(dir, "rw"),
@@ -288,8 +299,14 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 	}
 	c.changes = 1
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.free(spec.Name); err != nil {
+		return nil, err
+	}
 	s.list[id] = c
-	s.mu.Unlock()
+	if spec.Name != "" {
+		s.names[spec.Name] = c
+	}
 	return c, nil
 }
 
@@ -307,12 +324,15 @@ func (s *Store) newDir() (id, dir string, err error) {
 	return "", "", err
 }
 
-// Get finds a container by its id, or by a beginning of it that fits one alone.
-// It returns nil if there is none.
+// Get finds a container by its id, its name, or by a beginning of its id that fits
+// one alone. It returns nil if there is none.
 func (s *Store) Get(id string) *Container {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.list[id]; c != nil || id == "" {
+		return c
+	}
+	if c := s.names[id]; c != nil {
 		return c
 	}
 	var found *Container
@@ -366,6 +386,9 @@ func (s *Store) Remove(ctx context.Context, c *Container) error {
 	}
 	s.mu.Lock()
 	delete(s.list, c.id)
+	if name := c.Record().Name; name != "" {
+		delete(s.names, name)
+	}
 	s.mu.Unlock()
 	return durable.SyncDir(s.root)
 }

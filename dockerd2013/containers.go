@@ -21,6 +21,9 @@ import (
 // CmdPs lists containers, newest first.
 func (d *Daemon) CmdPs(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "ps")
+	format := f.String("format", "", "Write each with this Go template, or as json")
+	var filters filterFlag
+	f.Var(&filters, "filter", "Only those with name=, id=, status=running|paused|exited, label=KEY[=VALUE], path= or ancestor=")
 	quiet := f.Bool("q", false, "Only display numeric IDs")
 	all := f.Bool("a", false, "Show all containers, not only running ones")
 	full := f.Bool("notrunc", false, "Don't truncate output")
@@ -28,6 +31,9 @@ func (d *Daemon) CmdPs(ctx context.Context, c *rcli.Call) error {
 		return err
 	}
 	now := time.Now()
+	if *format != "" {
+		return d.psFormat(c, *format, filters, *all)
+	}
 	w := table(c.Stdout, 12)
 	if !*quiet {
 		row(w, "ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "COMMENT")
@@ -35,7 +41,7 @@ func (d *Daemon) CmdPs(ctx context.Context, c *rcli.Call) error {
 	for _, ctr := range d.Containers.List() {
 		r := ctr.Record()
 		switch {
-		case !r.State.Running && !*all:
+		case !r.State.Running && !*all && !filters.has("status") || !filters.match(ctr, r):
 		case *quiet:
 			fmt.Fprintln(w, r.Id)
 		default:
@@ -91,20 +97,66 @@ func ago(now, t time.Time) string { return container.HumanDuration(now.Sub(t)) +
 // CmdStop asks containers to end, and kills them if they don't.
 func (d *Daemon) CmdStop(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "stop")
-	seconds := f.Int("t", int(Grace/time.Second), "Seconds to wait before SIGKILL")
+	seconds := f.Int("t", -1, "Seconds to wait before SIGKILL (default: the container's, or 10)")
 	if err := f.parse(1, -1); err != nil {
 		return err
 	}
-	if *seconds < 0 {
+	if *seconds < -1 {
 		return rcli.Exitf(rcli.StatusOurs, "stop -t %d: say how many seconds to wait", *seconds)
 	}
 	return d.each(f.Args(), func(ctr *container.Container) error {
-		if err := ctr.Stop(ctx, time.Duration(*seconds)*time.Second); err != nil {
+		if err := ctr.Stop(ctx, grace(ctr, *seconds)); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 		return err
 	})
+}
+
+// grace is how long a container has to end: as asked for, as it was made, or 10 s.
+func grace(ctr *container.Container, seconds int) time.Duration {
+	if seconds < 0 {
+		seconds = ctr.Record().Config.StopTimeout
+		if seconds == 0 {
+			return Grace
+		}
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// CmdRestart stops containers, if they run, and starts them.
+func (d *Daemon) CmdRestart(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "restart")
+	seconds := f.Int("t", -1, "Seconds to wait before SIGKILL (default: the container's, or 10)")
+	if err := f.parse(1, -1); err != nil {
+		return err
+	}
+	return d.each(f.Args(), func(ctr *container.Container) error {
+		if err := ctr.Stop(ctx, grace(ctr, *seconds)); err != nil {
+			return err
+		}
+		if err := ctr.Start(ctx); err != nil {
+			return ended(container.ExitUnknown, err)
+		}
+		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
+		return err
+	})
+}
+
+// CmdRename gives a container another name.
+func (d *Daemon) CmdRename(ctx context.Context, c *rcli.Call) error {
+	f := flags(c, "rename")
+	if err := f.parse(2, 2); err != nil {
+		return err
+	}
+	ctr, err := d.find(f.Arg(0))
+	if err != nil {
+		return err
+	}
+	if f.Arg(1) == "" {
+		return rcli.Exitf(rcli.StatusOurs, "rename: say a name")
+	}
+	return d.Containers.Rename(ctr, f.Arg(1))
 }
 
 // CmdKill sends a signal.

@@ -22,16 +22,26 @@ import (
 // CmdInspect shows all that is known of a container or an image.
 func (d *Daemon) CmdInspect(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "inspect")
-	if err := f.parse(1, 1); err != nil {
+	format := f.String("f", "", "Write each with this Go template, or as json")
+	if err := f.parse(1, -1); err != nil {
 		return err
 	}
-	var object any
-	if ctr := d.Containers.Get(f.Arg(0)); ctr != nil {
-		object = ctr.Record()
-	} else if img := d.Images.Find(f.Arg(0)); img != nil {
-		object = img
-	} else {
-		return noSuch("container or image", f.Arg(0))
+	var objects []any
+	for _, name := range f.Args() {
+		if ctr := d.Containers.Get(name); ctr != nil {
+			objects = append(objects, ctr.Record())
+		} else if img := d.Images.Find(name); img != nil {
+			objects = append(objects, img)
+		} else {
+			return noSuch("container or image", name)
+		}
+	}
+	if *format != "" {
+		return writeFormat(c.Stdout, "inspect", *format, objects)
+	}
+	var object any = objects
+	if len(objects) == 1 { // the one of 2013
+		object = objects[0]
 	}
 	data, err := json.MarshalIndent(object, "", "    ")
 	if err != nil {

@@ -18,10 +18,10 @@ import (
 
 // runOptions is a `run` command line, understood.
 type runOptions struct {
-	image, comment, engine string
-	command                []string
-	attach                 bool
-	config                 container.Config
+	image, comment, engine, name string
+	command                      []string
+	attach                       bool
+	config                       container.Config
 }
 
 // parseRun understands the arguments of `run`. The flags up to -c are those of
@@ -44,6 +44,7 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	f.BoolVar(&o.config.AutoRemove, "rm", false, "Remove the container when it ends")
 	f.StringVar(&o.engine, "path", container.Classic, "classic, as in 2013, or modern")
 	f.StringVar(&o.config.Keys, "lxc-keys", "today", "Write config.lxc in the keys of today or of 2013")
+	f.StringVar(&o.name, "name", "", "A second name, beside the id")
 	entrypoint := f.String("entrypoint", "", "Run this program, with COMMAND as its arguments")
 	isolationFlags(f, &o.config)
 	if err := f.parse(0, -1); err != nil {

@@ -58,6 +58,7 @@ func (d *Daemon) create(ctx context.Context, o runOptions) (*container.Container
 		Config:   o.config,
 		UserData: map[string]string{"image": img.Id, "comment": o.comment},
 		Engine:   o.engine,
+		Name:     o.name,
 	})
 	if errors.Is(err, container.ErrCantRun) {
 		return nil, rcli.Exitf(rcli.StatusOurs, "run: %w", err)

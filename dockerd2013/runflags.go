@@ -33,6 +33,11 @@ func isolationFlags(f *flagSet, c *container.Config) {
 	f.StringVar(&c.IpcMode, "ipc", "", "IPC namespace: host, or container:ID")
 	f.StringVar(&c.UsernsMode, "userns", "", "User namespace: host")
 	f.IntVar(&c.OomScoreAdj, "oom-score-adj", 0, "Adjust the OOM killer's preference, -1000 to 1000")
+	f.IntVar(&c.StopTimeout, "stop-timeout", 0, "Seconds between stop's signal and SIGKILL")
+	listFlag(f, "stop-signal", "The signal of stop, by name or number", func(s string) (err error) {
+		c.StopSignal, err = parseSignal(s)
+		return err
+	})
 	appendTo := func(list *[]string) func(string) error {
 		return func(s string) error {
 			if s == "" {
@@ -273,6 +278,8 @@ func checkIsolation(c container.Config) error {
 		targets = append(targets, target)
 	}
 	switch {
+	case c.StopTimeout < 0:
+		return fmt.Errorf("--stop-timeout %d: say how many seconds", c.StopTimeout)
 	case c.WorkingDir != "" && !strings.HasPrefix(c.WorkingDir, "/"):
 		return fmt.Errorf("-w %s: say an absolute path", c.WorkingDir)
 	case c.OomScoreAdj < -1000 || c.OomScoreAdj > 1000:

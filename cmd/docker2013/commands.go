@@ -39,8 +39,12 @@ type plainCommand struct {
 
 var plain = []plainCommand{
 	{groupRun, "stop [-t SECONDS] CONTAINER...", "Ask containers to end; kill them if they don't", 1, -1, running, func(f *pflag.FlagSet) {
-		f.IntP("time", "t", 10, "`seconds` between SIGTERM and SIGKILL")
+		f.IntP("time", "t", -1, "`seconds` before SIGKILL (default: the container's, or 10)")
 	}, "", false, false},
+	{groupRun, "restart [-t SECONDS] CONTAINER...", "Stop containers and start them again", 1, -1, containers, func(f *pflag.FlagSet) {
+		f.IntP("time", "t", -1, "`seconds` before SIGKILL (default: the container's, or 10)")
+	}, "", false, false},
+	{groupRun, "rename CONTAINER NAME", "Give a container another name", 2, 2, containers, nil, "", false, false},
 	{groupRun, "kill [-s SIGNAL] CONTAINER...", "Send a signal to containers", 1, -1, running, func(f *pflag.FlagSet) {
 		f.StringP("signal", "s", "KILL", "the `signal`, by name or number")
 	}, "  docker2013 kill -s HUP cefccf5b", false, false},
@@ -53,11 +57,15 @@ var plain = []plainCommand{
 		f.BoolP("all", "a", false, "those that have ended too")
 		f.BoolP("quiet", "q", false, "ids only")
 		f.Bool("notrunc", false, "whole commands")
+		f.String("format", "", "each with this Go `template`, or as json")
+		f.StringArray("filter", nil, "those with name=, id=, status=, label=, path= or ancestor= (a `key=value`)")
 	}, "", false, false},
 	{groupLook, "logs [-f] CONTAINER", "Show what a container has written", 1, 1, containers, func(f *pflag.FlagSet) {
 		f.BoolP("follow", "f", false, "go on until it ends")
 	}, "", false, false},
-	{groupLook, "inspect NAME", "Show all that is known of a container or an image", 1, 1, containersAndImages, nil, "", false, false},
+	{groupLook, "inspect [-f TEMPLATE] NAME...", "Show all that is known of containers or images", 1, -1, containersAndImages, func(f *pflag.FlagSet) {
+		f.StringP("format", "f", "", "each with this Go `template`, or as json")
+	}, "  docker2013 inspect -f '{{.State.Pid}}' cefccf5b", false, false},
 	{groupLook, "diff CONTAINER", "List what a container has changed in its image", 1, 1, containers, nil, "", false, false},
 	{groupLook, "top CONTAINER", "List a container's processes", 1, 1, running, nil, "", false, false},
 	{groupLook, "stats [CONTAINER...]", "Show what running containers use", 0, -1, running, func(f *pflag.FlagSet) {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,6 +41,10 @@ func (a *app) runCommand() *cobra.Command {
 	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
 	f.StringP("hostname", "h", "", "the host's `name` inside (default: the container's id)")
 	f.Bool("rm", false, "remove the container when it ends")
+	f.String("name", "", "a second `name`, beside the id")
+	f.StringArray("env-file", nil, "variables from a `file`, KEY=VALUE a line")
+	f.String("stop-signal", "", "the `signal` of stop (default TERM)")
+	f.Int("stop-timeout", 0, "`seconds` between stop's signal and SIGKILL (default 10)")
 	f.StringP("workdir", "w", "", "working `directory` inside")
 	f.StringP("user", "u", "", "`user` and group, names or numbers: USER[:GROUP]")
 	f.StringArray("group-add", nil, "a further `group`")
@@ -68,7 +73,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.String("lxc-keys", "", "write config.lxc in the keys of `today` or 2013")
 	f.String("path", "", "`classic`, as in 2013, or modern ($DOCKER2013_PATH)")
 	f.Bool("help", false, "help for run") // -h is the hostname's, as in Docker
-	mark(cmd, markOurs, "detach")
+	mark(cmd, markOurs, "detach", "env-file")
 	mark(cmd, markLong, "hostname")
 	mustComplete(cmd, "lxc-keys", "today", "2013")
 	mustComplete(cmd, "path", "classic", "modern")
@@ -89,7 +94,7 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 	if err := a.setPath(f); err != nil {
 		return cli2013.Call{}, err
 	}
-	if err := absoluteVolumes(f); err != nil {
+	if err := errors.Join(absoluteVolumes(f), readEnvFiles(f)); err != nil {
 		return cli2013.Call{}, err
 	}
 	if on(f, "detach") {
@@ -146,6 +151,45 @@ func absoluteVolumes(f *pflag.FlagSet) error {
 		}
 	}
 	return volumes.Replace(list)
+}
+
+// readEnvFiles puts the variables of --env-file before those of -e. A line KEY, and
+// -e KEY too, is our own variable of that name.
+func readEnvFiles(f *pflag.FlagSet) error {
+	files, err := f.GetStringArray("env-file")
+	if err != nil {
+		return err
+	}
+	var list []string
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("run: --env-file: %w", err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				list = append(list, line)
+			}
+		}
+	}
+	env := f.Lookup("env").Value.(pflag.SliceValue)
+	list = append(list, env.GetSlice()...)
+	known := list[:0]
+	for _, kv := range list {
+		if !strings.Contains(kv, "=") {
+			value, ok := os.LookupEnv(kv)
+			if !ok {
+				continue
+			}
+			kv += "=" + value
+		}
+		known = append(known, kv)
+	}
+	if len(known) == 0 && !f.Changed("env") {
+		return nil
+	}
+	f.Lookup("env").Changed = true
+	return env.Replace(known)
 }
 
 // setTerm tells a command with a terminal which kind ours is.
