@@ -124,12 +124,31 @@ func (p *pool) start() (*shim.Conn, error) {
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{theirs} // it becomes shim.Socket
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	pidfd := -1
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd}
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start shim: %w", err), unix.Close(pair[0]))
 	}
-	go func() { _ = cmd.Wait() }() // how it ends, its container tells
+	go reap(cmd, pidfd)
 	return shim.NewConn(pair[0])
+}
+
+// reap waits for a shim's end; how that is, its container tells. cmd.Wait alone would
+// hold a thread for each of a thousand shims, so the poller waits (pidfd_open(2)).
+func reap(cmd *exec.Cmd, pidfd int) {
+	if pidfd >= 0 && unix.SetNonblock(pidfd, true) == nil {
+		f := os.NewFile(uintptr(pidfd), "pidfd")
+		if raw, err := f.SyscallConn(); err == nil {
+			first := true
+			_ = raw.Read(func(uintptr) bool { // readable when it has ended
+				over := !first
+				first = false
+				return over
+			})
+		}
+		_ = f.Close()
+	}
+	_ = cmd.Wait()
 }
 
 // close ends the idle shims.
