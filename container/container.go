@@ -128,6 +128,7 @@ func (c *Container) begin(ctx context.Context, size Window) (*run, error) {
 		return nil, errors.Join(err, c.failed(ctx, r, err))
 	}
 	close(r.started)
+	c.emit(ActionStart, nil)
 	go c.monitor(ctx, r)
 	c.flushLater()
 	return r, nil
@@ -223,6 +224,10 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	})
 	wait.Set("exit", exit.Code)
 	wait.End(exit.Err)
+	if exit.OOMKilled {
+		c.emit(ActionOOM, nil)
+	}
+	c.emit(ActionDie, &exit.Code)
 	close(r.ended)
 
 	r.process.Gone()
@@ -339,6 +344,7 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	patient, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	if _, err := c.Wait(patient); err == nil {
+		c.emit(ActionStop, nil)
 		return nil
 	}
 	if ctx.Err() != nil {
@@ -347,7 +353,9 @@ func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	if err := c.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
 		return err
 	}
-	_, err = c.Wait(ctx)
+	if _, err = c.Wait(ctx); err == nil {
+		c.emit(ActionStop, nil)
+	}
 	return err
 }
 
@@ -375,6 +383,11 @@ func (c *Container) setPaused(to bool, already error, do func(Process) error) er
 	}
 	if err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running }); err != nil {
 		return err
+	}
+	if to {
+		c.emit(ActionPause, nil)
+	} else {
+		c.emit(ActionUnpause, nil)
 	}
 	return c.flush()
 }

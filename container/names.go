@@ -54,5 +54,6 @@ func (s *Store) Rename(c *Container, name string) error {
 	if old != "" {
 		delete(s.names, old)
 	}
+	c.emit(ActionRename, nil)
 	return c.flush()
 }

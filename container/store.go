@@ -29,6 +29,7 @@ type Store struct {
 	root    string
 	opts    Options
 	watcher *watcher
+	events  events
 
 	mu    sync.Mutex
 	list  map[string]*Container // by id
@@ -307,6 +308,7 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 	if spec.Name != "" {
 		s.names[spec.Name] = c
 	}
+	c.emit(ActionCreate, nil)
 	return c, nil
 }
 
@@ -390,6 +392,7 @@ func (s *Store) Remove(ctx context.Context, c *Container) error {
 		delete(s.names, name)
 	}
 	s.mu.Unlock()
+	c.emit(ActionDestroy, nil)
 	return durable.SyncDir(s.root)
 }
 

@@ -22,6 +22,7 @@ var commands = []command{
 	{"cp", "[OPTIONS] IMAGE NAME", "Give an image's layers a second name"},
 	{"debug", "[OPTIONS]", "Write standard input to the daemon's log"},
 	{"diff", "CONTAINER [OPTIONS]", "List what a container has changed"},
+	{"events", "[OPTIONS]", "Show what happens to containers, as it happens"},
 	{"exec", "[OPTIONS] CONTAINER COMMAND [ARG...]", "Run a further program in a running container"},
 	{"images", "[OPTIONS] [NAME]", "List images"},
 	{"info", "[OPTIONS]", "Say what this daemon has, and stands on"},

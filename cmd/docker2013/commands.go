@@ -67,6 +67,10 @@ var plain = []plainCommand{
 		f.StringP("format", "f", "", "each with this Go `template`, or as json")
 	}, "  docker2013 inspect -f '{{.State.Pid}}' cefccf5b", false, false},
 	{groupLook, "diff CONTAINER", "List what a container has changed in its image", 1, 1, containers, nil, "", false, false},
+	{groupLook, "events", "Show what happens to containers, as it happens", 0, 0, nil, func(f *pflag.FlagSet) {
+		f.String("format", "", "each with this Go `template`, or as json")
+		f.StringArray("filter", nil, "those with event= or container= (a `key=value`)")
+	}, "", false, false},
 	{groupLook, "top CONTAINER", "List a container's processes", 1, 1, running, nil, "", false, false},
 	{groupLook, "stats [CONTAINER...]", "Show what running containers use", 0, -1, running, func(f *pflag.FlagSet) {
 		f.Bool("no-stream", false, "once, not again and again")
