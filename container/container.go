@@ -244,6 +244,7 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	if err := unlessRemoved(errors.Join(err, c.flush())); err != nil {
 		c.log.Error("clean up after a container's end", "container", c.id, "err", err)
 	}
+	c.again(ctx)
 }
 
 // end saves the final state of a run.
@@ -324,10 +325,26 @@ func (c *Container) stopSignal() syscall.Signal {
 	return syscall.SIGTERM
 }
 
+// Kill sends a signal by a user's wish. After SIGKILL no policy starts it again.
+func (c *Container) Kill(sig syscall.Signal) error {
+	if _, err := c.current(); err != nil {
+		return err
+	}
+	if sig == syscall.SIGKILL {
+		if err := c.stoppedByUser(); err != nil {
+			return err
+		}
+	}
+	return c.Signal(sig)
+}
+
 // Stop asks the container to end, with SIGTERM unless it has a signal of its own,
 // and, when it hasn't within the grace period, kills it. It returns when the run is gone; a container that
 // doesn't run is none of its business.
 func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
+	if err := c.stoppedByUser(); err != nil {
+		return err
+	}
 	err := c.Signal(c.stopSignal())
 	if errors.Is(err, ErrNotRunning) {
 		_, err = c.Wait(ctx) // it may be ending just now

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"docker2013/durable"
@@ -30,6 +31,7 @@ type Store struct {
 	opts    Options
 	watcher *watcher
 	events  events
+	closing atomic.Bool // the daemon ends: nothing is started again
 
 	mu    sync.Mutex
 	list  map[string]*Container // by id
@@ -398,6 +400,7 @@ func (s *Store) Remove(ctx context.Context, c *Container) error {
 
 // Close stops every container and unmounts everything.
 func (s *Store) Close(ctx context.Context, grace time.Duration) error {
+	s.closing.Store(true)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error

@@ -171,7 +171,7 @@ func (d *Daemon) CmdKill(ctx context.Context, c *rcli.Call) error {
 		return rcli.Exitf(rcli.StatusOurs, "kill: %w", err)
 	}
 	return d.each(f.Args(), func(ctr *container.Container) error {
-		if err := ctr.Signal(sig); err != nil {
+		if err := ctr.Kill(sig); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())

@@ -34,6 +34,10 @@ func isolationFlags(f *flagSet, c *container.Config) {
 	f.StringVar(&c.UsernsMode, "userns", "", "User namespace: host")
 	f.IntVar(&c.OomScoreAdj, "oom-score-adj", 0, "Adjust the OOM killer's preference, -1000 to 1000")
 	f.IntVar(&c.StopTimeout, "stop-timeout", 0, "Seconds between stop's signal and SIGKILL")
+	listFlag(f, "restart", "Start it again: no, on-failure[:N], always or unless-stopped", func(s string) (err error) {
+		c.Restart, err = parseRestart(s)
+		return err
+	})
 	listFlag(f, "stop-signal", "The signal of stop, by name or number", func(s string) (err error) {
 		c.StopSignal, err = parseSignal(s)
 		return err
@@ -247,6 +251,26 @@ func parseUlimit(s string) (container.Ulimit, error) {
 	return container.Ulimit{Name: name, Soft: soft, Hard: hard}, nil
 }
 
+func parseRestart(s string) (container.RestartPolicy, error) {
+	name, most, counted := strings.Cut(s, ":")
+	p := container.RestartPolicy{Name: name}
+	switch name {
+	case "no":
+		p.Name = ""
+	case "always", "unless-stopped", "on-failure":
+	default:
+		return p, errors.New("say no, on-failure, on-failure:N, always or unless-stopped")
+	}
+	if counted {
+		n, err := strconv.Atoi(most)
+		if err != nil || n < 1 || name != "on-failure" {
+			return p, errors.New("a number of times goes with on-failure only: on-failure:3")
+		}
+		p.Max = n
+	}
+	return p, nil
+}
+
 func parseThrottle(s string, bytes bool) (container.Throttle, error) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 || !strings.HasPrefix(s, "/dev/") {
@@ -278,6 +302,8 @@ func checkIsolation(c container.Config) error {
 		targets = append(targets, target)
 	}
 	switch {
+	case c.AutoRemove && c.Restart.Name != "":
+		return errors.New("--rm and --restart exclude each other")
 	case c.StopTimeout < 0:
 		return fmt.Errorf("--stop-timeout %d: say how many seconds", c.StopTimeout)
 	case c.WorkingDir != "" && !strings.HasPrefix(c.WorkingDir, "/"):

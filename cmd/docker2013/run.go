@@ -43,6 +43,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.Bool("rm", false, "remove the container when it ends")
 	f.String("name", "", "a second `name`, beside the id")
 	f.StringArray("env-file", nil, "variables from a `file`, KEY=VALUE a line")
+	f.String("restart", "", "start it again: on-failure[:N], always, unless-stopped (a `policy`)")
 	f.String("stop-signal", "", "the `signal` of stop (default TERM)")
 	f.Int("stop-timeout", 0, "`seconds` between stop's signal and SIGKILL (default 10)")
 	f.StringP("workdir", "w", "", "working `directory` inside")

@@ -143,6 +143,7 @@ func run(ctx context.Context, o options) (err error) {
 		defer os.Remove(o.pidFile)
 	}
 	log.Info("ready", "tcp", tcp.Addr().String(), "http", daemon.HTTP, "root", root.Dir, "union", daemon.Engines[container.Classic].Union.Name())
+	daemon.Containers.StartWanted(ctx)
 	err = daemon.Run(ctx, http, listeners...)
 	log.Info("stopping: ending all containers", "grace", dockerd2013.Grace.String())
 	return err

@@ -1,0 +1,82 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+)
+
+// The pause before a container is started again begins with restartPause and
+// doubles up to restartMost; a run that lasted restartGood begins anew.
+const (
+	restartPause = 100 * time.Millisecond
+	restartMost  = time.Minute
+	restartGood  = 10 * time.Second
+)
+
+// wants reports whether a run that ended with code is followed by another, the
+// restarts-th. One that its user stopped is not.
+func (p RestartPolicy) wants(code, restarts int, stopped bool) bool {
+	switch p.Name {
+	case "always", "unless-stopped":
+		return !stopped
+	case "on-failure":
+		return !stopped && code != 0 && (p.Max == 0 || restarts < p.Max)
+	default:
+		return false
+	}
+}
+
+// wantsAtStart reports whether a new daemon starts it. Always means always, a user's
+// stop is remembered by unless-stopped.
+func (p RestartPolicy) wantsAtStart(stopped bool) bool {
+	return p.Name == "always" || p.Name == "unless-stopped" && !stopped
+}
+
+// stoppedByUser notes that somebody wants it to have ended.
+func (c *Container) stoppedByUser() error {
+	if c.store.closing.Load() {
+		return nil // the daemon's end is nobody's wish
+	}
+	return c.change(func(r *Record) { r.State.Stopped = true })
+}
+
+// again starts the container after the end of a run, if its policy wants so.
+func (c *Container) again(ctx context.Context) {
+	r := c.Record()
+	s := r.State
+	if c.store.closing.Load() || !r.Config.Restart.wants(s.ExitCode, r.Restarts, s.Stopped) {
+		return
+	}
+	restarts := r.Restarts + 1
+	if s.FinishedAt.Sub(s.StartedAt) > restartGood {
+		restarts = 1
+	}
+	pause := min(time.Duration(float64(restartPause)*math.Pow(2, float64(min(restarts-1, 20)))), restartMost)
+	time.AfterFunc(pause, func() {
+		now := c.Record().State
+		if c.store.closing.Load() || now.Stopped || now.Running || !now.FinishedAt.Equal(s.FinishedAt) {
+			return // somebody else has decided meanwhile
+		}
+		err := c.change(func(r *Record) { r.Restarts = restarts })
+		if err == nil {
+			err = c.Start(context.WithoutCancel(ctx))
+		}
+		if err != nil && !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) {
+			c.log.Error("start again", "container", c.id, "err", err)
+		}
+	})
+}
+
+// StartWanted starts what a restart policy wants to run, after a daemon's start.
+func (s *Store) StartWanted(ctx context.Context) {
+	for _, c := range s.List() {
+		r := c.Record()
+		if !r.State.Running && !r.State.FinishedAt.IsZero() && r.Config.Restart.wantsAtStart(r.State.Stopped) {
+			if err := c.Start(ctx); err != nil {
+				c.log.Error("start again", "container", c.id, "err", err)
+			}
+		}
+	}
+}
