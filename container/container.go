@@ -37,6 +37,7 @@ type Container struct {
 	removed bool
 	changes int // of the record, so far
 
+	updating sync.Mutex // one update at a time
 	layering sync.Mutex // held while a layer is read: the one who paused lets go on
 
 	flushing sync.Mutex

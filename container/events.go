@@ -30,6 +30,7 @@ const (
 	ActionPause   Action = "pause"
 	ActionUnpause Action = "unpause"
 	ActionRename  Action = "rename"
+	ActionUpdate  Action = "update"
 	ActionDestroy Action = "destroy"
 )
 

@@ -75,6 +75,8 @@ type Process interface {
 	// Exec runs a further program inside and returns when it has ended.
 	// A *StartError says that it couldn't be executed.
 	Exec(ctx context.Context, e Exec) (Exit, error)
+	// Update gives the running container the limits of a changed record.
+	Update(r *Record) error
 	// Stats reads what the container has used so far.
 	Stats() (Stats, error)
 	// Pids lists the container's processes in the host's PID namespace.

@@ -50,6 +50,7 @@ var commands = []command{
 	{"top", "[OPTIONS] CONTAINER", "List the processes of a container"},
 	{"umount", "[OPTIONS] CONTAINER [CONTAINER...]", "Unmount what `mount` has mounted"},
 	{"unpause", "[OPTIONS] CONTAINER [CONTAINER...]", "Let a paused container go on"},
+	{"update", "[OPTIONS] CONTAINER [CONTAINER...]", "Change limits, of running containers too"},
 	{"version", "[OPTIONS]", "Show versions"},
 	{"wait", "[OPTIONS] CONTAINER [CONTAINER...]", "Wait until containers end and print their exit codes"},
 	{"web", "[OPTIONS]", "Write the web page"},

@@ -32,12 +32,7 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	f.BoolVar(&o.config.OpenStdin, "i", false, "Keep stdin open even if not attached")
 	f.BoolVar(&o.config.Tty, "t", false, "Allocate a pseudo-tty")
 	f.StringVar(&o.comment, "c", "", "Comment")
-	memory := f.String("m", "", "Memory limit: bytes, or 512m, 1g")
-	f.Uint64Var(&o.config.Limits.CPUShares, "cpu-shares", 0, "CPU weight, 1024 is everybody's")
-	cpus := f.String("cpus", "", "CPU limit in CPUs: 1.5")
-	f.StringVar(&o.config.Limits.CPUSet, "cpuset-cpus", "", "CPUs that may be used: 0-2,4")
-	f.Int64Var(&o.config.Limits.Pids, "pids-limit", 0, "Most processes and threads")
-	f.Uint64Var(&o.config.Limits.BlkioWeight, "blkio-weight", 0, "Block I/O weight, 10 to 1000")
+	limits := limitFlags(f, &o)
 	var env envFlag
 	f.Var(&env, "e", "Set an environment variable, KEY=VALUE")
 	f.StringVar(&o.config.Hostname, "hostname", "", "Hostname (default: the container's id)")
@@ -65,10 +60,7 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 		o.command = []string{"/bin/bash", "-i"}
 	}
 	o.config.Env = environment(env, o.config.Tty)
-	if o.config.Ram, err = parseMemory(*memory); err == nil {
-		o.config.Limits.CPUs, err = parseCPUs(*cpus)
-	}
-	if err == nil {
+	if err = limits(); err == nil {
 		err = o.check()
 	}
 	if err == nil {
@@ -78,6 +70,35 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 		return o, rcli.Exitf(rcli.StatusOurs, "run: %w", err)
 	}
 	return o, nil
+}
+
+// limitFlags adds the flags of limits, for run and update. The function it returns
+// reads them after parsing.
+func limitFlags(f *flagSet, o *runOptions) func() error {
+	l := &o.config.Limits
+	memory := f.String("m", "", "Memory limit: bytes, or 512m, 1g")
+	f.Uint64Var(&l.CPUShares, "cpu-shares", 0, "CPU weight, 1024 is everybody's")
+	cpus := f.String("cpus", "", "CPU limit in CPUs: 1.5")
+	f.StringVar(&l.CPUSet, "cpuset-cpus", "", "CPUs that may be used: 0-2,4")
+	f.Int64Var(&l.Pids, "pids-limit", 0, "Most processes and threads")
+	f.Uint64Var(&l.BlkioWeight, "blkio-weight", 0, "Block I/O weight, 10 to 1000")
+	listFlag(f, "memory-swap", "Limit of memory and swap together; -1: no limit of swap", func(s string) (err error) {
+		if s == "-1" {
+			l.MemorySwap = -1
+			return nil
+		}
+		l.MemorySwap, err = parseSize(s)
+		return err
+	})
+	return func() (err error) {
+		if o.config.Ram, err = parseMemory(*memory); err == nil {
+			l.CPUs, err = parseCPUs(*cpus)
+		}
+		if err == nil {
+			err = checkLimits(*l)
+		}
+		return err
+	}
 }
 
 // minMemory is the least that a shell can start in, with room to say so.
@@ -116,12 +137,24 @@ var hostname = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?
 // check finds what no host could do. What this host can't is found by the
 // runtime, before it creates anything.
 func (o *runOptions) check() error {
-	l := o.config.Limits
 	switch {
 	case o.engine != container.Classic && o.engine != container.Modern:
 		return fmt.Errorf("--path %s: say classic or modern", o.engine)
 	case o.config.Keys != "today" && o.config.Keys != "2013":
 		return fmt.Errorf("--lxc-keys %s: say today or 2013", o.config.Keys)
+	case o.config.Hostname != "" && !hostname.MatchString(o.config.Hostname):
+		return fmt.Errorf("--hostname %q: say up to 64 letters, digits, dots and dashes", o.config.Hostname)
+	case strings.ContainsRune(o.comment, 0):
+		return errors.New("-c: a comment can't hold a NUL byte")
+	}
+	if o.config.Keys == "today" {
+		o.config.Keys = ""
+	}
+	return nil
+}
+
+func checkLimits(l container.Limits) error {
+	switch {
 	case l.CPUShares != 0 && (l.CPUShares < 2 || l.CPUShares > 262144):
 		return fmt.Errorf("--cpu-shares %d: say 2 to 262144", l.CPUShares)
 	case l.CPUSet != "" && !cpuList.MatchString(l.CPUSet):
@@ -132,13 +165,6 @@ func (o *runOptions) check() error {
 		return fmt.Errorf("--pids-limit %d: say how many processes, or leave it out", l.Pids)
 	case l.BlkioWeight != 0 && (l.BlkioWeight < 10 || l.BlkioWeight > 1000):
 		return fmt.Errorf("--blkio-weight %d: say 10 to 1000", l.BlkioWeight)
-	case o.config.Hostname != "" && !hostname.MatchString(o.config.Hostname):
-		return fmt.Errorf("--hostname %q: say up to 64 letters, digits, dots and dashes", o.config.Hostname)
-	case strings.ContainsRune(o.comment, 0):
-		return errors.New("-c: a comment can't hold a NUL byte")
-	}
-	if o.config.Keys == "today" {
-		o.config.Keys = ""
 	}
 	return nil
 }

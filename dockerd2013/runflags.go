@@ -93,14 +93,6 @@ func isolationFlags(f *flagSet, c *container.Config) {
 		}
 		return keyValue(&c.Labels, s)
 	})
-	listFlag(f, "memory-swap", "Limit of memory and swap together; -1: no limit of swap", func(s string) (err error) {
-		if s == "-1" {
-			c.Limits.MemorySwap = -1
-			return nil
-		}
-		c.Limits.MemorySwap, err = parseSize(s)
-		return err
-	})
 	for _, t := range []struct {
 		name, usage string
 		list        *[]container.Throttle

@@ -232,6 +232,27 @@ func (p *process) Thaw() error {
 	})
 }
 
+// Update writes the limits of a changed record to the cgroups, as lxc-cgroup(1) does.
+func (p *process) Update(r *container.Record) error {
+	lines, err := limitLines(r.Config, p.rt.host)
+	if err != nil {
+		return err
+	}
+	return p.withLXC(func(c *golxc.Container) error {
+		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
+			return err
+		}
+		for _, line := range lines {
+			key, value, _ := strings.Cut(line, " = ")
+			file := strings.TrimPrefix(key, p.rt.host.prefix()+".")
+			if err := c.SetCgroupItem(file, value); err != nil {
+				return fmt.Errorf("write %s to %s: %w", value, file, err)
+			}
+		}
+		return nil
+	})
+}
+
 // Stats reads the container's accounting.
 func (p *process) Stats() (container.Stats, error) {
 	s := container.Stats{CPU: -1, Memory: -1, MemoryLimit: -1, BlockRead: -1, BlockWrite: -1, Pids: -1}

@@ -206,6 +206,21 @@ func (p *process) Freeze() error { return p.group.Freeze() }
 // Thaw lets them go on.
 func (p *process) Thaw() error { return p.group.Thaw() }
 
+// Update writes the limits of a changed record to the cgroup. The devices stay as
+// they are.
+func (p *process) Update(r *container.Record) error {
+	s, err := p.rt.spec(r)
+	if err != nil {
+		return err
+	}
+	s.Linux.Resources.Devices = nil
+	plan, err := p.rt.host.Plan(s.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	return p.group.Apply(plan)
+}
+
 // Stats reads the accounting.
 func (p *process) Stats() (container.Stats, error) { return container.Stats(p.group.Stats()), nil }
 

@@ -44,6 +44,16 @@ var plain = []plainCommand{
 	{groupRun, "restart [-t SECONDS] CONTAINER...", "Stop containers and start them again", 1, -1, containers, func(f *pflag.FlagSet) {
 		f.IntP("time", "t", -1, "`seconds` before SIGKILL (default: the container's, or 10)")
 	}, "", false, false},
+	{groupRun, "update [OPTIONS] CONTAINER...", "Change limits, of running containers too", 1, -1, containers, func(f *pflag.FlagSet) {
+		f.StringP("memory", "m", "", "memory limit: a `size` such as 512m or 1g")
+		f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
+		f.Uint64("cpu-shares", 0, "CPU `weight`; everybody's is 1024")
+		f.String("cpus", "", "CPU limit: a `number` such as 1.5")
+		f.String("cpuset-cpus", "", "the CPUs that may be used: a `list` such as 0-2,4")
+		f.Int64("pids-limit", 0, "the most processes and threads: a `number`")
+		f.Uint64("blkio-weight", 0, "block I/O `weight`, 10 to 1000")
+		f.String("restart", "", "start it again: no, on-failure[:N], always, unless-stopped (a `policy`)")
+	}, "  docker2013 update -m 64m cefccf5b", false, false},
 	{groupRun, "rename CONTAINER NAME", "Give a container another name", 2, 2, containers, nil, "", false, false},
 	{groupRun, "kill [-s SIGNAL] CONTAINER...", "Send a signal to containers", 1, -1, running, func(f *pflag.FlagSet) {
 		f.StringP("signal", "s", "KILL", "the `signal`, by name or number")
