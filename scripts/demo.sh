@@ -72,13 +72,14 @@ listens() {
 what_next() {
 	printf '\nWhat to type next:\n\n'
 	if [ "$(command -v docker2013)" != "$PWD/bin/docker2013" ]; then
-		printf '  %-42s %s\n' "export PATH=\"$PWD/bin:\$PATH\"" "to find the program"
+		printf '  %-45s %s\n' "export PATH=\"$PWD/bin:\$PATH\"" "to find the program"
 	fi
 	if [ "$DOCKER" != 127.0.0.1:4242 ]; then
-		printf '  %-42s %s\n' "export DOCKER=$DOCKER" "to find the daemon"
+		printf '  %-45s %s\n' "export DOCKER=$DOCKER" "to find the daemon"
 	fi
-	printf '  %-42s %s\n' \
+	printf '  %-45s %s\n' \
 		"docker2013 run base /bin/bash" "a shell in a new container; exit ends it" \
+		"docker2013 run --path modern base /bin/bash" "the same, as it is made now" \
 		"docker2013 ps -a" "every container there is" \
 		"docker2013 diff ID" "what one has changed" \
 		"docker2013 commit ID mine" "make that an image" \
