@@ -230,6 +230,17 @@ func ignoreGone(err error) error {
 	return err
 }
 
+// End kills what is left in the cgroup, and removes it. In general nothing is left,
+// and removing it is the quickest way to see that.
+func (g *Group) End() error {
+	for _, dir := range g.parent.dirs {
+		if err := unix.Unlinkat(dir, g.name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
+			return errors.Join(g.Kill(), g.Remove())
+		}
+	}
+	return nil
+}
+
 // Remove removes the cgroup, which must have no process, and those below it. One
 // that isn't there is no error.
 func (g *Group) Remove() error {

@@ -119,6 +119,9 @@ func TestLifeOfAGroup(t *testing.T) {
 			if err := g.Freeze(); err != nil { // the frozen die too
 				t.Fatal(err)
 			}
+			if err := p.Open("nosuch").End(); err != nil {
+				t.Errorf("End of nothing: %v", err)
+			}
 			if err := g.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -129,6 +132,14 @@ func TestLifeOfAGroup(t *testing.T) {
 				if err := g.Remove(); err != nil {
 					t.Error(err)
 				}
+			}
+			if g, err = p.Create("busy", Plan{}); err != nil {
+				t.Fatal(err)
+			}
+			join(t, g, "sleep 1000")
+			eventually(t, "a process", func() bool { pids, err := g.Pids(); return err == nil && len(pids) > 0 })
+			if err := g.End(); err != nil {
+				t.Error(err)
 			}
 			if names := p.Names(); len(names) != 0 {
 				t.Errorf("left: %v", names)

@@ -131,7 +131,7 @@ func (p *process) Wait() container.Exit {
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
 func (p *process) Gone() {
 	<-p.ended
-	err := errors.Join(p.group.Kill(), p.group.Remove())
+	err := p.group.End()
 	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
 		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)

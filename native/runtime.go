@@ -140,7 +140,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, group.Kill(), group.Remove())
+			err = errors.Join(err, group.End())
 		}
 	}()
 	join, err := group.Join()
@@ -285,7 +285,7 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 			return p, nil
 		}
 	}
-	if err := errors.Join(group.Kill(), group.Remove()); err != nil {
+	if err := group.End(); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(filepath.Join(r.Root, shim.ListenFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
