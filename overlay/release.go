@@ -2,7 +2,9 @@ package overlay
 
 import (
 	"context"
+	"maps"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,38 +40,72 @@ func (h held) release() {
 	}
 }
 
-// releases are those under way, by read-write branch.
+// releaseDelay is how long references are kept to be dropped together: the first
+// writes for all of them, the others find nothing to write.
+const releaseDelay = 500 * time.Millisecond
+
+// releases are the references to drop, by read-write branch.
 type releases struct {
-	mu   sync.Mutex
-	done map[string]chan struct{} // closed at the end
+	mu      sync.Mutex
+	pending map[string]*release
+	timed   bool // releaseAll will run
 }
 
-// start releases h in the background.
+type release struct {
+	held held
+	once sync.Once
+}
+
+func (r *release) drop() { r.once.Do(r.held.release) }
+
+// start drops h in the background.
 func (r *releases) start(rw string, h held) {
-	done := make(chan struct{})
 	r.mu.Lock()
-	if r.done == nil {
-		r.done = map[string]chan struct{}{}
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = map[string]*release{}
 	}
-	r.done[rw] = done
-	r.mu.Unlock()
-	go func() {
-		h.release()
-		r.mu.Lock()
-		delete(r.done, rw)
-		r.mu.Unlock()
-		close(done)
-	}()
+	r.pending[rw] = &release{held: h}
+	if !r.timed {
+		r.timed = true
+		time.AfterFunc(releaseDelay, r.releaseAll)
+	}
 }
 
-// wait waits for the release of rw, if one is under way.
+// releaseAll drops all there are now.
+func (r *releases) releaseAll() {
+	r.mu.Lock()
+	now := maps.Clone(r.pending)
+	r.timed = false
+	r.mu.Unlock()
+	for rw, one := range now {
+		r.finish(rw, one)
+	}
+}
+
+// finish drops one and returns when it has been dropped, by whomever.
+func (r *releases) finish(rw string, one *release) {
+	one.drop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending[rw] == one {
+		delete(r.pending, rw)
+	}
+}
+
+// wait drops the reference to rw, if there is one, and returns when that is done.
 func (r *releases) wait(ctx context.Context, rw string) error {
 	r.mu.Lock()
-	done := r.done[rw]
+	one := r.pending[rw]
 	r.mu.Unlock()
-	if done == nil {
+	if one == nil {
 		return nil
 	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.finish(rw, one)
+	}()
 	select {
 	case <-done:
 		return nil
@@ -78,17 +114,5 @@ func (r *releases) wait(ctx context.Context, rw string) error {
 	}
 }
 
-func (r *releases) waitAll() {
-	for {
-		r.mu.Lock()
-		var one chan struct{}
-		for _, one = range r.done {
-			break
-		}
-		r.mu.Unlock()
-		if one == nil {
-			return
-		}
-		<-one
-	}
-}
+// waitAll drops all, and returns when that is done.
+func (r *releases) waitAll() { r.releaseAll() }
