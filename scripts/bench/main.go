@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,9 @@ func (b *bencher) start() error {
 	b.daemon = exec.Command(filepath.Join(*bin, "dockerd2013"), "--root", b.root(), "--tcp", b.tcp, "--http", addr[1],
 		"--cgroup-parent", fmt.Sprintf("docker2013-bench-%d", os.Getpid()), "--log-level", "warn")
 	b.daemon.Stderr = os.Stderr
+	// It ends when we do, whatever our end is: a reader of ours that goes, ^C.
+	b.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	runtime.LockOSThread() // the signal comes when the thread that started it ends
 	if err := b.daemon.Start(); err != nil {
 		return err
 	}
