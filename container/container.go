@@ -36,6 +36,7 @@ type Container struct {
 	run     *run // the current run, nil: none
 	removed bool
 	changes int // of the record, so far
+	written int // how many of them the file has
 
 	updating sync.Mutex // one update at a time
 	layering sync.Mutex // held while a layer is read: the one who paused lets go on
@@ -174,9 +175,10 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 		return err
 	}
 	r.process = process
-	return c.change(func(rec *Record) {
+	c.remember(func(rec *Record) {
 		rec.State = State{Running: true, Pid: process.Pid(), StartedAt: time.Now()}
 	})
+	return nil
 }
 
 // failed ends a run that never was: the record says why.

@@ -41,6 +41,30 @@ func (c *Container) change(f func(*Record)) error {
 	}
 	c.record = next
 	c.changes++
+	c.written = c.changes
+	return nil
+}
+
+// remember applies f to the record, whose file flush will replace. It is for what
+// the next daemon would find out by itself: that the container runs.
+func (c *Container) remember(f func(*Record)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.record)
+	c.changes++
+}
+
+// write replaces the file if the record is newer.
+func (c *Container) write() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed || c.written == c.changes {
+		return nil
+	}
+	if err := saveJSON(filepath.Join(c.dir, recordFile), c.record); err != nil {
+		return fmt.Errorf("save container %s: %w", c.id, err)
+	}
+	c.written = c.changes
 	return nil
 }
 
@@ -57,8 +81,11 @@ func saveJSON(path string, v any) error {
 func (c *Container) flush() error {
 	c.flushing.Lock()
 	defer c.flushing.Unlock()
+	if err := c.write(); err != nil {
+		return err
+	}
 	c.mu.Lock()
-	changes := c.changes
+	changes := c.written
 	c.mu.Unlock()
 	if changes == c.flushed {
 		return nil

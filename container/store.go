@@ -137,7 +137,7 @@ func (s *Store) load(dir string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.changes, c.flushed = 1, 1 // it comes from the disk
+	c.changes, c.written, c.flushed = 1, 1, 1 // it comes from the disk
 	data, err = os.ReadFile(filepath.Join(dir, userDataFile))
 	if err == nil {
 		err = json.Unmarshal(data, &c.userData)
@@ -300,7 +300,7 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 			return nil, fmt.Errorf("create container: %w", err)
 		}
 	}
-	c.changes = 1
+	c.changes, c.written = 1, 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.free(spec.Name); err != nil {
