@@ -73,6 +73,7 @@ type shim struct {
 	listener *Conn
 	input    *os.File // the writing end of its stdin, or its terminal; nil: none
 	execs    sync.WaitGroup
+	trim     *time.Timer // gives memory back
 }
 
 // serve obeys one daemon until it is gone.
@@ -166,9 +167,9 @@ func (s *shim) launch(m Message) error {
 	s.mu.Unlock()
 	streams.pump()
 	go s.listen(listener)
-	go s.wait(streams)
 	// What the start has used, a container that stays needn't hold.
-	time.AfterFunc(time.Second, debug.FreeOSMemory)
+	s.trim = time.AfterFunc(time.Second, debug.FreeOSMemory)
+	go s.wait(streams)
 	return nil
 }
 
@@ -221,6 +222,7 @@ func (s *shim) wait(streams *streams) {
 			break
 		}
 	}
+	s.trim.Stop()
 	s.closeInput()
 	lost := streams.finish()
 	note := ExitNote{Status: status, Lost: lost}
