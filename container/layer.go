@@ -58,6 +58,40 @@ func WriteTree(ctx context.Context, dir string, w io.Writer) error {
 	return nil
 }
 
+// WriteEntry writes one entry of an open directory, with all below it, to w as a
+// tar stream like WriteTree's, in which it is called name; "" gives a directory's
+// content alone, below "./".
+func WriteEntry(ctx context.Context, dir *os.File, entry, name string, w io.Writer) error {
+	if err := writeEntry(ctx, dir, entry, name, w); err != nil {
+		return fmt.Errorf("write tar of %s: %w", entry, err)
+	}
+	return nil
+}
+
+func writeEntry(ctx context.Context, dir *os.File, entry, name string, w io.Writer) error {
+	fd, err := unix.Openat(int(dir.Fd()), entry, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), entry)
+	defer f.Close() // a name for it only
+	e := Entry{Name: entry}
+	if err := unix.Fstat(fd, &e.Stat); err != nil {
+		return err
+	}
+	return pack(ctx, f, 0, w, func(p *packer) error {
+		if name != "" {
+			return p.entry(dir, &e, name)
+		}
+		root, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		return p.dir(root, "", false)
+	})
+}
+
 // chunk is how much is copied between two looks at the context.
 const chunk = 256 << 10
 
@@ -67,17 +101,21 @@ func writeTar(ctx context.Context, dir string, marks Marks, w io.Writer) error {
 		return err
 	}
 	defer root.Close()
+	return pack(ctx, root, marks, w, func(p *packer) error { return p.dir(root, "", false) })
+}
 
+// pack writes an archive of what is on the mount of root.
+func pack(ctx context.Context, root *os.File, marks Marks, w io.Writer, write func(*packer) error) (err error) {
 	// tar.Writer writes headers of 512 bytes, one by one.
 	buffered := bufio.NewWriterSize(w, chunk)
-	p := packer{
+	p := &packer{
 		ctx: ctx, tw: tar.NewWriter(buffered), marks: marks,
 		written: map[inode]string{}, buf: make([]byte, chunk),
 	}
 	if p.mount, err = mountID(root); err != nil {
 		return err
 	}
-	if err := p.dir(root, "", false); err != nil {
+	if err := write(p); err != nil {
 		return err
 	}
 	if err := p.tw.Close(); err != nil {

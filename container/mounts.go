@@ -128,6 +128,42 @@ func (c *Container) WithRoot(ctx context.Context, f func(rootfs string) error) (
 	return f(filepath.Join(c.dir, "rootfs"))
 }
 
+// WithView calls f with the directory that is the container's root as its own
+// processes see it: with what is mounted in it, as long as it runs. It is for use
+// with OpenFile and OpenFolder.
+func (c *Container) WithView(ctx context.Context, f func(root string) error) error {
+	r, err := c.current()
+	if err != nil {
+		return c.WithRoot(ctx, f)
+	}
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", r.process.Pid()))
+	if err != nil {
+		return fmt.Errorf("look into container %s: %w", c.id, err)
+	}
+	defer root.Close() // a name for it only
+	if r.over() {      // and the number may be somebody else's
+		return c.WithRoot(ctx, f)
+	}
+	return f(fmt.Sprintf("/proc/self/fd/%d", root.Fd()))
+}
+
+// OpenFolder opens a directory of the container, as OpenFile opens a file, only to
+// name what is in it (O_PATH).
+func OpenFolder(rootfs, name string) (*os.File, error) {
+	dir, err := securejoin.OpenInRoot(rootfs, name)
+	if err != nil {
+		return nil, pathError(name, err)
+	}
+	fi, err := dir.Stat()
+	if err == nil && !fi.IsDir() {
+		err = unix.ENOTDIR
+	}
+	if err != nil {
+		return nil, errors.Join(pathError(name, err), dir.Close())
+	}
+	return dir, nil
+}
+
 // OpenFile opens a file of the container as it would be seen inside: symbolic
 // links, absolute ones too, are followed within its root and never out of it.
 // It is for use inside WithRoot.

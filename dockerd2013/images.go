@@ -165,23 +165,6 @@ func (d *Daemon) CmdCommit(ctx context.Context, c *rcli.Call) error {
 	return errors.Join(err, layer.Close())
 }
 
-// CmdCp gives an image's layers a second name.
-func (d *Daemon) CmdCp(ctx context.Context, c *rcli.Call) error {
-	f := flags(c, "cp")
-	if err := f.parse(2, 2); err != nil {
-		return err
-	}
-	img, err := d.Images.Copy(f.Arg(0), f.Arg(1))
-	if errors.Is(err, images.ErrNotFound) {
-		return noSuch("image", f.Arg(0))
-	}
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(c.Stdout, img.Id)
-	return err
-}
-
 // CmdRmi removes images, by id or all of a name, and the layers that nobody
 // else uses.
 func (d *Daemon) CmdRmi(ctx context.Context, c *rcli.Call) error {

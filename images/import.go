@@ -75,6 +75,20 @@ func (s *Store) unpack(ctx context.Context, r io.Reader, tmp string, progress fu
 	return stream.id(), flush.finish()
 }
 
+// Unpack writes a tar's entries into the folder dir and nowhere else, as they are
+// written into a layer, with a layer's limits. What is there and has the name of an
+// entry is replaced, but for a folder that isn't empty. It is no import: nothing is
+// flushed, and what was written before an error stays.
+func (s *Store) Unpack(ctx context.Context, r io.Reader, dir string) error {
+	stream := newStream(ctx, r, s.limits.stream, nil)
+	err := unpack(stream, dir, s.limits)
+	stream.stop(nil)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return nil
+}
+
 // publish makes tmp the layer id, unless there is one, and adds the image.
 func (s *Store) publish(tmp string, id LayerID, name string, parent *Image) (*Image, error) {
 	layer := s.LayerPath(string(id))

@@ -66,8 +66,8 @@ const (
 	maxWriters = 4
 )
 
-// unpack writes the layer's files into dir, which must be empty and nobody
-// else's, and reads the stream to its end.
+// unpack writes the layer's files into dir, which for a layer must be empty and
+// nobody else's, and reads the stream to its end.
 func unpack(s *stream, dir string, limits limits) error {
 	root, err := os.Open(dir)
 	if err != nil {

@@ -93,7 +93,6 @@ var plain = []plainCommand{
 	{groupImages, "pull URL|base", "Make an image of a tar on the web, or the image base of this host's programs", 1, 1, nil, nil,
 		"  docker2013 pull base\n  docker2013 pull http://example.com/root.tar.gz", false, true},
 	{groupImages, "commit CONTAINER DEST", "Make an image of what a container has changed", 2, 2, containers, nil, "", false, true},
-	{groupImages, "cp IMAGE NAME", "Give an image's layers a second name", 2, 2, images, nil, "", false, false},
 	{groupImages, "rmi IMAGE...", "Remove images", 1, -1, images, nil, "", false, false},
 	{groupImages, "layers", "List the layers' directories", 0, 0, nil, nil, "", false, false},
 
