@@ -145,6 +145,8 @@ func (s State) Status(now time.Time) string {
 		return fmt.Sprintf("Up %s (Paused)", HumanDuration(now.Sub(s.StartedAt)))
 	case s.Running:
 		return "Up " + HumanDuration(now.Sub(s.StartedAt))
+	case s.StartedAt.IsZero() && s.FinishedAt.IsZero() && s.ExitCode == 0:
+		return "Created"
 	default:
 		return fmt.Sprintf("Exit %d", s.ExitCode)
 	}

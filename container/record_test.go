@@ -44,7 +44,8 @@ func TestHumanDuration(t *testing.T) {
 func TestStatus(t *testing.T) {
 	now := time.Now()
 	for want, s := range map[string]State{
-		"Exit 0":                {},
+		"Created":               {},
+		"Exit 0":                {StartedAt: now},
 		"Exit 137":              {ExitCode: 137},
 		"Up 5 minutes":          {Running: true, StartedAt: now.Add(-5 * time.Minute), ExitCode: 1},
 		"Up 2 seconds (Paused)": {Running: true, Paused: true, StartedAt: now.Add(-2 * time.Second)},

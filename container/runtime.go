@@ -87,6 +87,8 @@ type Process interface {
 type Exec struct {
 	Args    []string // program and arguments
 	Env     []string // KEY=VALUE
+	User    string   // USER[:GROUP]; "": the container's
+	Dir     string   // its working directory, absolute; "": the container's
 	Streams Streams
 	Signals <-chan syscall.Signal // sent on to it; may be nil
 }

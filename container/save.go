@@ -105,6 +105,9 @@ func (c *Container) flush() error {
 	return nil
 }
 
+// Save makes the newest record durable.
+func (c *Container) Save() error { return c.flush() }
+
 // flushLater makes the newest record durable soon.
 func (c *Container) flushLater() {
 	time.AfterFunc(flushDelay, func() {

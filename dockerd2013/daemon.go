@@ -37,6 +37,8 @@ type Daemon struct {
 
 	// Root is the data directory; HTTP the address of the page, for `web -u`.
 	Root, HTTP string
+	// Init is the program of `run --init`, on the host.
+	Init string
 	// Facts are further lines of `info` and `version`: what it stands on.
 	Facts []Fact
 

@@ -107,7 +107,7 @@ func TestWrongUsage(t *testing.T) {
 func TestParseRun(t *testing.T) {
 	parse := func(args ...string) (runOptions, error) {
 		var b bytes.Buffer
-		return parseRun(&rcli.Call{Args: args, Stdout: &b, Stderr: &b})
+		return parseRun(&rcli.Call{Args: args, Stdout: &b, Stderr: &b}, "run")
 	}
 	t.Run("nothing at all", func(t *testing.T) {
 		o, err := parse()

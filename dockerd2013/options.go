@@ -26,8 +26,8 @@ type runOptions struct {
 
 // parseRun understands the arguments of `run`. The flags up to -c are those of
 // 2013; without -a the command returns when the container has started.
-func parseRun(c *rcli.Call) (o runOptions, err error) {
-	f := flags(c, "run")
+func parseRun(c *rcli.Call, name string) (o runOptions, err error) {
+	f := flags(c, name)
 	f.BoolVar(&o.attach, "a", false, "Attach stdin and stdout")
 	f.BoolVar(&o.config.OpenStdin, "i", false, "Keep stdin open even if not attached")
 	f.BoolVar(&o.config.Tty, "t", false, "Allocate a pseudo-tty")
@@ -41,6 +41,7 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 	f.StringVar(&o.config.Keys, "lxc-keys", "today", "Write config.lxc in the keys of today or of 2013")
 	f.StringVar(&o.name, "name", "", "A second name, beside the id")
 	entrypoint := f.String("entrypoint", "", "Run this program, with COMMAND as its arguments")
+	f.BoolVar(&o.config.Init, "init", false, "A small init is PID 1: it passes signals on, and reaps")
 	isolationFlags(f, &o.config)
 	if err := f.parse(0, -1); err != nil {
 		return o, err
@@ -67,9 +68,18 @@ func parseRun(c *rcli.Call) (o runOptions, err error) {
 		err = checkIsolation(o.config)
 	}
 	if err != nil {
-		return o, rcli.Exitf(rcli.StatusOurs, "run: %w", err)
+		return o, rcli.Exitf(rcli.StatusOurs, "%s: %w", name, err)
 	}
 	return o, nil
+}
+
+// initPath is where --init puts its program, as Docker does.
+const initPath = "/sbin/docker-init"
+
+// underInit makes program, of the host, PID 1, and the command its child.
+func (o *runOptions) underInit(program string) {
+	o.config.Mounts = append(slices.Clone(o.config.Mounts), container.Mount{Type: "bind", Source: program, Target: initPath, ReadOnly: true})
+	o.command = append([]string{initPath, "--"}, o.command...)
 }
 
 // limitFlags adds the flags of limits, for run and update. The function it returns

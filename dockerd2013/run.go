@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"time"
 
 	"docker2013/container"
@@ -15,12 +16,9 @@ import (
 
 // CmdRun runs a command in a new container (docker@bba4e36807:dockerd/dockerd.go:591).
 func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
-	o, err := parseRun(c)
+	o, err := parseRun(c, "run")
 	if err != nil {
 		return err
-	}
-	if _, ok := d.Engines[o.engine]; !ok {
-		return rcli.Exitf(rcli.StatusOurs, "run: --path %s: this daemon has no such path; its log says why", o.engine)
 	}
 	ctr, err := d.create(ctx, o)
 	if err != nil {
@@ -44,8 +42,31 @@ func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
 	return ended(ctr.Run(ctx, a))
 }
 
+// CmdCreate makes a container that doesn't run yet.
+func (d *Daemon) CmdCreate(ctx context.Context, c *rcli.Call) error {
+	o, err := parseRun(c, "create")
+	if err != nil {
+		return err
+	}
+	ctr, err := d.create(ctx, o)
+	if err != nil {
+		return err
+	}
+	if err := ctr.Save(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.Stdout, ctr.Id())
+	return err
+}
+
 // create makes a container from an image, which no rmi takes away meanwhile.
 func (d *Daemon) create(ctx context.Context, o runOptions) (*container.Container, error) {
+	if _, ok := d.Engines[o.engine]; !ok {
+		return nil, rcli.Exitf(rcli.StatusOurs, "run: --path %s: this daemon has no such path; its log says why", o.engine)
+	}
+	if o.config.Init {
+		o.underInit(d.Init)
+	}
 	d.choosing.RLock()
 	defer d.choosing.RUnlock()
 	img, err := d.findImage(ctx, o.image)
@@ -190,14 +211,20 @@ func (d *Daemon) CmdExec(ctx context.Context, c *rcli.Call) error {
 	tty := f.Bool("t", false, "Allocate a pseudo-tty")
 	var env envFlag
 	f.Var(&env, "e", "Set an environment variable, KEY=VALUE")
+	var e container.Exec
+	f.StringVar(&e.User, "u", "", "User, and group: names or numbers, USER[:GROUP]")
+	f.StringVar(&e.Dir, "w", "", "Working directory inside")
 	if err := f.parse(2, -1); err != nil {
 		return err
+	}
+	if e.Dir != "" && !path.IsAbs(e.Dir) {
+		return rcli.Exitf(rcli.StatusOurs, "exec: -w %s: say an absolute path", e.Dir)
 	}
 	ctr, err := d.find(f.Arg(0))
 	if err != nil {
 		return err
 	}
-	e := container.Exec{Args: f.Args()[1:], Env: environment(env, *tty), Signals: c.Signals}
+	e.Args, e.Env, e.Signals = f.Args()[1:], environment(env, *tty), c.Signals
 	var in io.Reader
 	if *stdin {
 		in = c.Stdin

@@ -1,6 +1,7 @@
 package lxc
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,6 +28,8 @@ import (
 type attachOrder struct {
 	LXCPath, Name string
 	Args, Env     []string
+	Dir           string
+	UID, GID      int
 }
 
 type attachReport struct {
@@ -79,6 +82,10 @@ func (p *process) missing(e container.Exec, status int) error {
 }
 
 func (p *process) attach(ctx context.Context, e container.Exec) (report attachReport, err error) {
+	order := attachOrder{LXCPath: p.rt.lxcpath, Name: p.id, Args: e.Args, Env: e.Env, Dir: cmp.Or(e.Dir, p.record.Config.WorkingDir, "/")}
+	if order.UID, order.GID, err = userIDs(cmp.Or(e.User, p.record.Config.User)); err != nil {
+		return report, err
+	}
 	orderR, orderW, err := os.Pipe()
 	if err != nil {
 		return report, err
@@ -102,7 +109,7 @@ func (p *process) attach(ctx context.Context, e container.Exec) (report attachRe
 	}
 	_ = orderR.Close()
 	_ = reportW.Close()
-	err = json.NewEncoder(orderW).Encode(attachOrder{p.rt.lxcpath, p.id, e.Args, e.Env})
+	err = json.NewEncoder(orderW).Encode(order)
 	_ = orderW.Close()
 	ended := make(chan struct{})
 	defer close(ended)
@@ -156,6 +163,7 @@ func attachAndWait(order attachOrder, signals <-chan os.Signal) (unix.WaitStatus
 	options := golxc.DefaultAttachOptions
 	options.ClearEnv = true
 	options.Env = order.Env
+	options.Cwd, options.UID, options.GID = order.Dir, order.UID, order.GID
 	pid, err := c.RunCommandNoWait(order.Args, options)
 	if err != nil {
 		return 0, err

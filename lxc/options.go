@@ -26,12 +26,12 @@ func optionLines(c container.Config, prefix string) (lines []string, err error) 
 		add("lxc.init.cwd", "%s", c.WorkingDir)
 	}
 	if c.User != "" {
-		uid, gid, _ := strings.Cut(c.User, ":")
-		if gid == "" {
-			gid = "0"
+		uid, gid, err := userIDs(c.User)
+		if err != nil {
+			return nil, err
 		}
-		add("lxc.init.uid", "%s", uid)
-		add("lxc.init.gid", "%s", gid)
+		add("lxc.init.uid", "%d", uid)
+		add("lxc.init.gid", "%d", gid)
 	}
 	if c.ReadOnly {
 		add("lxc.rootfs.options", "ro")
@@ -75,34 +75,45 @@ func optionLines(c container.Config, prefix string) (lines []string, err error) 
 	return lines, nil
 }
 
+// userIDs understands USER[:GROUP] in numbers; "" is root.
+func userIDs(s string) (uid, gid int, err error) {
+	if s == "" {
+		return 0, 0, nil
+	}
+	user, group, both := strings.Cut(s, ":")
+	u, uerr := strconv.ParseUint(user, 10, 31)
+	g, gerr := strconv.ParseUint(group, 10, 31)
+	if uerr != nil || both && gerr != nil {
+		return 0, 0, notHere("-u "+s, "LXC takes numbers")
+	}
+	return int(u), int(g), nil
+}
+
+func notHere(option, why string) error {
+	return fmt.Errorf("%s: not on the classic path, %s: use --path modern, or leave it out", option, why)
+}
+
 // refuse names what only the modern path can do.
 func refuse(c container.Config) error {
-	no := func(option, why string) error {
-		return fmt.Errorf("%s: not on the classic path, %s: use --path modern, or leave it out", option, why)
-	}
-	numeric := func(s string) bool { _, err := strconv.ParseUint(s, 10, 32); return err == nil }
-	uid, gid, both := strings.Cut(c.User, ":")
 	switch {
-	case c.User != "" && (!numeric(uid) || both && !numeric(gid)):
-		return no("-u "+c.User, "LXC takes numbers")
 	case len(c.Groups) > 0:
-		return no("--group-add", "its template has no such key")
+		return notHere("--group-add", "its template has no such key")
 	case c.Privileged:
-		return no("--privileged", "in 2013 nobody was")
+		return notHere("--privileged", "in 2013 nobody was")
 	case c.PidMode != "":
-		return no("--pid", "every container of 2013 had its own")
+		return notHere("--pid", "every container of 2013 had its own")
 	case c.IpcMode != "":
-		return no("--ipc", "every container of 2013 had its own")
+		return notHere("--ipc", "every container of 2013 had its own")
 	case c.UsernsMode != "":
-		return no("--userns", "there were none for Docker until 2015")
+		return notHere("--userns", "there were none for Docker until 2015")
 	case c.Limits.MemorySwap != 0:
-		return no("--memory-swap", "its template has no such key")
+		return notHere("--memory-swap", "its template has no such key")
 	case len(c.Limits.DeviceReadBps)+len(c.Limits.DeviceWriteBps)+len(c.Limits.DeviceReadIOps)+len(c.Limits.DeviceWriteIOps) > 0:
-		return no("--device-read-bps and the like", "its template has no such key")
+		return notHere("--device-read-bps and the like", "its template has no such key")
 	}
 	for _, o := range c.SecurityOpt {
 		if o != "no-new-privileges" {
-			return no("--security-opt "+o, "it had no seccomp and no profiles")
+			return notHere("--security-opt "+o, "it had no seccomp and no profiles")
 		}
 	}
 	return nil

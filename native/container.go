@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -249,7 +250,10 @@ func (e *execution) end(exit container.Exit) {
 
 // Exec runs a further program in the container.
 func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, error) {
-	s, err := p.rt.spec(p.record)
+	record := *p.record
+	record.Config.User = cmp.Or(e.User, record.Config.User)
+	record.Config.WorkingDir = cmp.Or(e.Dir, record.Config.WorkingDir)
+	s, err := p.rt.spec(&record)
 	if err != nil {
 		return container.Exit{}, err
 	}

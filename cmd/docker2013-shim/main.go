@@ -1,7 +1,19 @@
 // Command docker2013-shim is the process between the daemon and a container of the
-// modern path. The daemon starts it; nobody else does.
+// modern path; in a container it is the init of `run --init`. The daemon starts
+// it; nobody else does.
 package main
 
-import "docker2013/native/shim"
+import (
+	"os"
+	"path/filepath"
 
-func main() { shim.Main() }
+	"docker2013/native/reaper"
+	"docker2013/native/shim"
+)
+
+func main() {
+	if filepath.Base(os.Args[0]) == reaper.Name {
+		reaper.Main()
+	}
+	shim.Main()
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -29,6 +30,42 @@ func (a *app) runCommand() *cobra.Command {
 	f.SetInterspersed(false)
 	f.BoolP("attach", "a", false, "stay in the foreground (the default)")
 	f.BoolP("detach", "d", false, "print the container's id and leave it running")
+	f.String("cidfile", "", "write the container's id to a new `file`")
+	a.containerFlags(cmd)
+	mark(cmd, markOurs, "detach", "cidfile")
+	cmd.ValidArgsFunction = a.completion(images, 1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		call, err := a.runCall(cmd, args)
+		if err != nil {
+			return err
+		}
+		if file := f.Lookup("cidfile").Value.String(); file != "" {
+			return a.makeWithID(cmd.Context(), call, file)
+		}
+		return a.make(cmd.Context(), call)
+	}
+	return cmd
+}
+
+// createCommand is `create`.
+func (a *app) createCommand() *cobra.Command {
+	cmd := newCommand(groupRun, "create [OPTIONS] IMAGE COMMAND [ARG...]", "Make a container that doesn't run yet", arity(2, -1))
+	cmd.Example = "  docker2013 start -a $(docker2013 create base /bin/date)"
+	cmd.Flags().SetInterspersed(false)
+	a.containerFlags(cmd)
+	cmd.ValidArgsFunction = a.completion(images, 1)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := a.complete(cmd.Flags()); err != nil {
+			return err
+		}
+		return a.make(cmd.Context(), cli2013.Call{Args: daemonLine(cmd, args)})
+	}
+	return cmd
+}
+
+// containerFlags are those of run and create: what the container will be.
+func (a *app) containerFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.BoolP("interactive", "i", false, "pass standard input on")
 	f.BoolP("tty", "t", false, "give the command a terminal")
 	f.StringP("comment", "c", "", "a `text` for ps")
@@ -43,6 +80,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.Bool("rm", false, "remove the container when it ends")
 	f.String("name", "", "a second `name`, beside the id")
 	f.StringArray("env-file", nil, "variables from a `file`, KEY=VALUE a line")
+	f.Bool("init", false, "a small init is PID 1: it passes signals on, and reaps")
 	f.String("restart", "", "start it again: on-failure[:N], always, unless-stopped (a `policy`)")
 	f.String("stop-signal", "", "the `signal` of stop (default TERM)")
 	f.Int("stop-timeout", 0, "`seconds` between stop's signal and SIGKILL (default 10)")
@@ -66,6 +104,7 @@ func (a *app) runCommand() *cobra.Command {
 	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
 	f.String("userns", "", "user namespace: `host`")
 	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
+	f.StringArray("label-file", nil, "labels from a `file`, KEY=VALUE a line")
 	f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
 	f.StringArray("device-read-bps", nil, "bytes a second read from a device: `DEVICE:RATE`")
 	f.StringArray("device-write-bps", nil, "bytes a second written to a device: `DEVICE:RATE`")
@@ -74,30 +113,55 @@ func (a *app) runCommand() *cobra.Command {
 	f.String("lxc-keys", "", "write config.lxc in the keys of `today` or 2013")
 	f.String("path", "", "`classic`, as in 2013, or modern ($DOCKER2013_PATH)")
 	f.Bool("help", false, "help for run") // -h is the hostname's, as in Docker
-	mark(cmd, markOurs, "detach", "env-file")
+	mark(cmd, markOurs, "env-file", "label-file")
 	mark(cmd, markLong, "hostname")
 	mustComplete(cmd, "lxc-keys", "today", "2013")
 	mustComplete(cmd, "path", "classic", "modern")
-	cmd.ValidArgsFunction = a.completion(images, 1)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		call, err := a.runCall(cmd, args)
-		if err != nil {
-			return err
-		}
-		return a.make(cmd.Context(), call)
+}
+
+// complete takes what the flags leave to files and to the environment.
+func (a *app) complete(f *pflag.FlagSet) error {
+	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setTerm(f))
+}
+
+// makeWithID makes the container first, so that its id is known and in file before
+// it runs.
+func (a *app) makeWithID(ctx context.Context, call cli2013.Call, file string) error {
+	out, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("run: --cidfile %s: it is there already: remove it, or say another", file)
 	}
-	return cmd
+	if err != nil {
+		return fmt.Errorf("run: --cidfile: %w", err)
+	}
+	args := []string{"create"}
+	for _, arg := range call.Args[1:] { // but for the -a that says how to run it
+		if arg != "-a" || len(args) > 1 {
+			args = append(args, arg)
+		}
+	}
+	var id strings.Builder
+	err = a.make(ctx, cli2013.Call{Args: args, Stdout: &id})
+	if err == nil && a.status == 0 {
+		_, err = out.WriteString(strings.TrimSpace(id.String()))
+	}
+	if err = errors.Join(err, out.Close()); err != nil || a.status != 0 {
+		return errors.Join(err, os.Remove(file))
+	}
+	start := []string{"start"}
+	if call.Attached {
+		start = append(start, "-a")
+	}
+	if call.Stdin != nil {
+		start = append(start, "-i")
+	}
+	call.Args = append(start, strings.TrimSpace(id.String()))
+	return a.make(ctx, call)
 }
 
 // runCall is the call of `run`: the flags, completed.
 func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 	f := cmd.Flags()
-	if err := a.setPath(f); err != nil {
-		return cli2013.Call{}, err
-	}
-	if err := errors.Join(absoluteVolumes(f), readEnvFiles(f)); err != nil {
-		return cli2013.Call{}, err
-	}
 	if on(f, "detach") {
 		switch {
 		case on(f, "attach"):
@@ -105,7 +169,7 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 		case len(args) < 2: // the daemon would stay with its shell
 			return cli2013.Call{}, errors.New("run: -d needs a COMMAND; a shell that nobody types into ends at once")
 		}
-		err := a.setTerm(f)
+		err := a.complete(f)
 		return cli2013.Call{Args: daemonLine(cmd, args)}, err
 	}
 	set := []string{"attach"}
@@ -120,7 +184,7 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 			return cli2013.Call{}, err
 		}
 	}
-	if err := a.setTerm(f); err != nil {
+	if err := a.complete(f); err != nil {
 		return cli2013.Call{}, err
 	}
 	call := cli2013.Call{Args: daemonLine(cmd, args), TTY: on(f, "tty"), Attached: true}
@@ -161,17 +225,9 @@ func readEnvFiles(f *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	var list []string
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("run: --env-file: %w", err)
-		}
-		for line := range strings.Lines(string(data)) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-				list = append(list, line)
-			}
-		}
+	list, err := readLines("--env-file", files)
+	if err != nil {
+		return err
 	}
 	env := f.Lookup("env").Value.(pflag.SliceValue)
 	list = append(list, env.GetSlice()...)
@@ -193,6 +249,37 @@ func readEnvFiles(f *pflag.FlagSet) error {
 	return env.Replace(known)
 }
 
+// readLabelFiles puts the labels of --label-file before those of -l.
+func readLabelFiles(f *pflag.FlagSet) error {
+	files, err := f.GetStringArray("label-file")
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	list, err := readLines("--label-file", files)
+	if err != nil {
+		return err
+	}
+	f.Lookup("label").Changed = true
+	labels := f.Lookup("label").Value.(pflag.SliceValue)
+	return labels.Replace(append(list, labels.GetSlice()...))
+}
+
+// readLines reads files of one setting a line, with remarks.
+func readLines(flag string, files []string) (list []string, err error) {
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("run: %s: %w", flag, err)
+		}
+		for line := range strings.Lines(string(data)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				list = append(list, line)
+			}
+		}
+	}
+	return list, nil
+}
+
 // setTerm tells a command with a terminal which kind ours is.
 func (a *app) setTerm(f *pflag.FlagSet) error {
 	term := a.getenv("TERM")
@@ -212,7 +299,7 @@ func on(f *pflag.FlagSet, name string) bool {
 
 // execCommand is `exec`, which Docker had from 2014 on.
 func (a *app) execCommand() *cobra.Command {
-	cmd := newCommand(groupRun, "exec [-i] [-t] [-e KEY=VALUE] CONTAINER COMMAND [ARG...]",
+	cmd := newCommand(groupRun, "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
 		"Run a further command in a running container", arity(2, -1))
 	cmd.Example = "  docker2013 exec -i -t cefccf5b /bin/bash"
 	f := cmd.Flags()
@@ -220,6 +307,8 @@ func (a *app) execCommand() *cobra.Command {
 	f.BoolP("interactive", "i", false, "pass standard input on")
 	f.BoolP("tty", "t", false, "give the command a terminal")
 	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
+	f.StringP("user", "u", "", "`user` and group, names or numbers: USER[:GROUP] (default: the container's)")
+	f.StringP("workdir", "w", "", "working `directory` inside (default: the container's)")
 	cmd.ValidArgsFunction = a.completion(running, 1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.setTerm(f); err != nil {

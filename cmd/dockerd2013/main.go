@@ -193,7 +193,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	}
 	return &dockerd2013.Daemon{
 		Images: store, Containers: containers, Engines: engines, Recorder: recorder, Log: log,
-		Root: root, Facts: facts(rt),
+		Root: root, Init: o.shim, Facts: facts(rt),
 	}, nil
 }
 
