@@ -125,6 +125,7 @@ func (w *writer) joinCgroups(tasks []int) {
 var nsFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.MountNamespace: unix.CLONE_NEWNS, specs.UTSNamespace: unix.CLONE_NEWUTS, specs.IPCNamespace: unix.CLONE_NEWIPC,
 	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.CgroupNamespace: unix.CLONE_NEWCGROUP,
+	specs.TimeNamespace: unix.CLONE_NEWTIME,
 }
 
 // namespaces: new ones are made by the clone itself, but for the cgroup's;

@@ -27,6 +27,7 @@ func (w *writer) process(s *specs.Spec, x setup) {
 	if x.controlling {
 		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
 	}
+	w.labels(p)
 	w.closeAll()
 	w.workdir(p.Cwd)
 	w.identity(p, x)
@@ -42,6 +43,17 @@ func (w *writer) limits(p *specs.Process) {
 	}
 	if p.OOMScoreAdj != nil {
 		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+	}
+}
+
+// labels are for the program that is executed next (apparmor(7); selinux's
+// setexeccon(3) writes the same file). /proc is the one that we have mounted.
+func (w *writer) labels(p *specs.Process) {
+	if p.ApparmorProfile != "" {
+		w.writeFile("set the AppArmor profile", "/proc/self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
+	}
+	if p.SelinuxLabel != "" {
+		w.writeFile("set the SELinux label", "/proc/self/attr/exec", p.SelinuxLabel)
 	}
 }
 
