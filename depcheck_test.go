@@ -47,6 +47,8 @@ var arrows = map[string][]string{
 	"rcli":    {},
 	"trace":   {},
 
+	"xray": {},
+
 	"e2e":     {}, // drives the programs from outside
 	"scripts": {}, // what the Makefile runs
 }
