@@ -47,7 +47,7 @@ var arrows = map[string][]string{
 	"rcli":    {},
 	"trace":   {},
 
-	"xray": {},
+	"xray": {}, "compare": {},
 
 	"e2e":     {}, // drives the programs from outside
 	"scripts": {}, // what the Makefile runs
