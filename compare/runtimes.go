@@ -103,7 +103,7 @@ func oci(name string) func(context.Context, Setting) (Runtime, func() error) {
 		r.Command = func(n int, program ...string) *exec.Cmd {
 			id := fmt.Sprintf("docker2013-compare-%d-%d", os.Getpid(), n)
 			bundle := filepath.Join(s.Work, fmt.Sprintf("%s-%d", name, n))
-			if err := writeBundle(s, bundle, id, program); err != nil {
+			if err := WriteBundle(bundle, s.Bundle, s.RootFS, "/docker2013-compare/"+id, program); err != nil {
 				return exec.Command("/bin/sh", "-c", "echo \"$1\" >&2; exit 1", "sh", err.Error())
 			}
 			args := append(slices.Clone(line), "run", "--bundle", bundle, id)
@@ -113,8 +113,10 @@ func oci(name string) func(context.Context, Setting) (Runtime, func() error) {
 	}
 }
 
-func writeBundle(s Setting, dir, id string, program []string) error {
-	data, err := os.ReadFile(filepath.Join(s.Bundle, "config.json"))
+// WriteBundle writes the folder dir as a bundle like from, one of the modern path's, for
+// any runtime: with another root, cgroup and program.
+func WriteBundle(dir, from, rootfs, cgroup string, program []string) error {
+	data, err := os.ReadFile(filepath.Join(from, "config.json"))
 	if err != nil {
 		return err
 	}
@@ -124,10 +126,10 @@ func writeBundle(s Setting, dir, id string, program []string) error {
 	}
 	object := func(key string) map[string]any { m, _ := spec[key].(map[string]any); return m }
 	spec["ociVersion"] = "1.0.2" // the newest that Debian 12's crun knows
-	object("root")["path"] = s.RootFS
+	object("root")["path"] = rootfs
 	object("process")["args"] = program
 	object("process")["terminal"] = false
-	object("linux")["cgroupsPath"] = "/docker2013-compare/" + id
+	object("linux")["cgroupsPath"] = cgroup
 	mounts, _ := spec["mounts"].([]any)
 	for _, m := range mounts {
 		options, _ := m.(map[string]any)["options"].([]any)
