@@ -175,18 +175,11 @@ func (a *app) createLine(args []string, path string) ([]string, error) {
 
 // watched are the daemon and its idle shims.
 func (a *app) watched(ctx context.Context) (pids []string, err error) {
-	info, err := a.output(ctx, "info")
+	pid, err := a.output(ctx, "info", "-format", "{{.pid}}")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ask the daemon for its PID: %w", err)
 	}
-	for line := range strings.Lines(info) {
-		if pid, ok := strings.CutPrefix(strings.TrimSpace(line), "pid: "); ok {
-			pids = append(pids, pid)
-		}
-	}
-	if len(pids) == 0 {
-		return nil, errors.New("the daemon doesn't say its PID: is it of this version?")
-	}
+	pids = []string{strings.TrimSpace(pid)}
 	name, err := os.ReadFile(filepath.Join("/proc", pids[0], "comm"))
 	if err != nil || !strings.HasPrefix(string(name), "dockerd2013") {
 		return nil, fmt.Errorf("the daemon's PID %s is no dockerd2013 here: xray wants it on this host", pids[0])
