@@ -12,31 +12,46 @@ import (
 // one they are those of the child that a shim clones into new namespaces, and
 // before it what the daemon does to the container's cgroups.
 func Made(calls []Call, id string, modern bool) []Call {
-	makers := map[int]bool{}
+	makers := findMakers(calls, id, modern)
 	var made []Call
 	for i := range calls {
 		c := &calls[i]
 		switch {
-		case modern && c.Name == "clone3" && c.OK() && strings.Contains(c.arg(0), "CLONE_NEW"):
-			makers[number(c.Result)] = true
-			made = append(made, *c)
-		case modern && !makers[c.Pid]:
-			if inCgroup(c, id) {
+		case !makers[c.Pid]:
+			if modern && (inCgroup(c, id) || newProcess(c) && makers[number(c.Result)]) {
 				made = append(made, *c)
 			}
-		case !modern && c.Name == "execve" && isLXCStart(c, id):
-			makers[c.Pid] = true
-		case makers[c.Pid]:
+		case c.Name == "execve" && isLXCStart(c, id): // before it lxc-start was the daemon's child
+			made = nil
+		default:
 			made = append(made, *c)
-			if slices.Contains([]string{"clone", "clone3", "fork", "vfork"}, c.Name) && c.OK() {
-				makers[number(c.Result)] = true
-			}
 			if c.Name == "execve" && c.OK() {
 				delete(makers, c.Pid) // it is the program now
 			}
 		}
 	}
 	return made
+}
+
+// findMakers finds the processes. A child's first calls can stand before the end of
+// the call that made it.
+func findMakers(calls []Call, id string, modern bool) map[int]bool {
+	makers := map[int]bool{}
+	for i := range calls {
+		c := &calls[i]
+		switch {
+		case modern && newProcess(c) && strings.Contains(c.arg(0), "CLONE_NEW"),
+			!modern && newProcess(c) && makers[c.Pid]:
+			makers[number(c.Result)] = true
+		case !modern && c.Name == "execve" && isLXCStart(c, id):
+			makers[c.Pid] = true
+		}
+	}
+	return makers
+}
+
+func newProcess(c *Call) bool {
+	return slices.Contains([]string{"clone", "clone3", "fork", "vfork"}, c.Name) && c.OK()
 }
 
 func isLXCStart(c *Call, id string) bool {

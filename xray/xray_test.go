@@ -70,6 +70,26 @@ func TestParseOddLines(t *testing.T) {
 	}
 }
 
+// A child can be faster than the end of the call that made it.
+func TestChildBeforeItsBirth(t *testing.T) {
+	calls, err := xray.Parse(strings.NewReader(`7 clone3({flags=CLONE_NEWNS}, 88 <unfinished ...>
+8 pivot_root(".", ".") = 0
+7 <... clone3 resumed> => {pidfd=[3]}, 88) = 8
+8 execve("/bin/true", ["/bin/true"], 0x1 /* 2 vars */) = 0
+8 setsid() = 1
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range xray.Made(calls, "0705e18c", true) {
+		names = append(names, c.Name)
+	}
+	if got := strings.Join(names, " "); got != "pivot_root clone3 execve" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Both films of one record have no differences.
 func TestBothOfOne(t *testing.T) {
 	f, err := os.Open("testdata/modern.strace")
