@@ -1,0 +1,31 @@
+#!/bin/bash
+# What systemd does on a Debian of somebody's own, as far as containers care; then
+# the tests, which are beside this file. What they say goes to the second serial
+# port, as bytes; all else to the console.
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t securityfs security /sys/kernel/security
+mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs shm /dev/shm
+ip link set lo up
+modprobe -a overlay veth bridge fuse
+apparmor_parser -r /etc/apparmor.d/usr.bin.lxc-start /etc/apparmor.d/lxc-containers
+stty -F /dev/ttyS1 raw
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DOCKER2013_BIN=/mnt/bin
+cd /mnt/e2e || exit
+mapfile -t args </mnt/args
+{
+	# As `go test` does, which says so again when a test program passed and
+	# ended badly.
+	if ./e2e.test -test.v=test2json "${args[@]}"; then
+		printf 'ok  \te2e\t%ss\n' "$SECONDS"
+	else
+		printf 'FAIL\te2e\t%ss\n' "$SECONDS"
+	fi
+} >/dev/ttyS1 2>&1
+echo o >/proc/sysrq-trigger
+sleep infinity
