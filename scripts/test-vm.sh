@@ -13,7 +13,7 @@
 set -euo pipefail
 . scripts/lib.sh
 
-packages=(linux-image-cloud-amd64 kmod apparmor lxc bash-static busybox-static procps iproute2 xz-utils)
+packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils)
 cache=.cache/vm
 : "${VM_RUN:=}" "${VM_TIME:=900}" "${VM_ACCEL:=tcg,thread=multi}"
 
@@ -82,7 +82,7 @@ make_image() {
 	mv "$root"/boot/vmlinuz-* "$made/kernel"
 	rm "$root"/boot/initrd.img-*
 	make_initramfs "$root" >"$made/initramfs"
-	mke2fs -q -t ext4 -O ^has_journal -d "$root" "$made/disk" 3G
+	mke2fs -q -t ext4 -O ^has_journal -d "$root" "$made/disk" 3G >/dev/null
 	rm -rf "${cache:?}"/* "$root"
 	mv "$made" "$image"
 	hand_back .cache
@@ -112,19 +112,22 @@ make_disk() {
 	cp -r e2e/testdata "$dir/e2e"
 	# The tests end by themselves a little before the machine is ended.
 	printf '%s\n' -test.timeout="$((VM_TIME - 30))s" ${VM_RUN:+"-test.run=$VM_RUN"} >"$dir/args"
-	mke2fs -q -t ext4 -O ^has_journal -d "$dir" "$work/tests" "$(($(du -sm "$dir" | cut -f 1) + 32))M"
+	mke2fs -q -t ext4 -O ^has_journal -d "$dir" "$work/tests" "$(($(du -sm "$dir" | cut -f 1) + 32))M" >/dev/null
 }
 
 # boot prints what the tests say. What is written to the disks is forgotten.
 boot() {
-	say "$(date +%T) booting, with $VM_TIME seconds for all" >&2
-	local status=0
+	say "booting, with $VM_TIME seconds for all" >&2
 	timeout --foreground "$VM_TIME" qemu-system-x86_64 -pidfile "$work/pid" -M pc -cpu max -accel "$VM_ACCEL" -smp 2 -m 2G \
 		-kernel "$image/kernel" -initrd "$image/initramfs" -append "console=ttyS0 quiet panic=-1" -no-reboot \
 		-drive "file=$image/disk,format=raw,if=virtio,snapshot=on" \
 		-drive "file=$work/tests,format=raw,if=virtio,readonly=on" \
-		-serial "file:$work/console" -serial stdio -display none -monitor none -nic none </dev/null || status=$?
-	[ "$status" != 124 ] || printf 'FAIL\te2e\tended after %s seconds\n' "$VM_TIME"
+		-serial "file:$work/console" -serial stdio -display none -monitor none -nic none </dev/null |
+		tee "$work/said" || true
+	if ! grep -qaE '^(ok  |FAIL)\s+e2e' "$work/said"; then
+		tail -n 40 "$work/console"
+		printf 'FAIL\te2e\tthe machine ended before its tests did: see above for its console\n'
+	fi
 }
 
 # clean_up is for an end before the machine's own, too.

@@ -1,7 +1,10 @@
 #!/bin/bash
 # What systemd does on a Debian of somebody's own, as far as containers care; then
 # the tests, which are beside this file. What they say goes to the second serial
-# port, as bytes; all else to the console.
+# port, as bytes; all else to the console. When it fails the kernel panics, and the
+# machine ends.
+set -e
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t securityfs security /sys/kernel/security
@@ -16,8 +19,8 @@ modprobe -a overlay veth bridge fuse
 apparmor_parser -r /etc/apparmor.d/usr.bin.lxc-start /etc/apparmor.d/lxc-containers
 stty -F /dev/ttyS1 raw
 
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DOCKER2013_BIN=/mnt/bin
-cd /mnt/e2e || exit
+export DOCKER2013_BIN=/mnt/bin
+cd /mnt/e2e
 mapfile -t args </mnt/args
 {
 	# As `go test` does, which says so again when a test program passed and
@@ -28,5 +31,4 @@ mapfile -t args </mnt/args
 		printf 'FAIL\te2e\t%ss\n' "$SECONDS"
 	fi
 } >/dev/ttyS1 2>&1
-echo o >/proc/sysrq-trigger
-sleep infinity
+busybox poweroff -f
