@@ -64,6 +64,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fmt.Println("host:", host())
 	code := m.Run()
 	if left := leftovers(before); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "FAIL: the tests have left:\n\t%s\n", strings.Join(left, "\n\t"))

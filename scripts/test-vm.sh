@@ -3,9 +3,10 @@
 # people's machines are, with Debian's own kernel, cgroup v2 alone and AppArmor.
 # It is emulated, so it runs where no other virtual machine does.
 #
-#   VM_RUN   which of the tests: what go test takes for -run
-#   VM_TIME  how long it may take, in seconds
-#   VM_ACCEL how it is run: tcg, or kvm where that works
+#   VM        no: leave it out, and say so
+#   VM_RUN    which of the tests: what go test takes for -run
+#   VM_TIME   how long it may take, in seconds
+#   VM_ACCEL  how it is run: tcg, or kvm where that works
 #
 # The root file system is kept in .cache/vm, and made anew when a package is added
 # below, or when that folder is removed. With -json the tests' events are for
@@ -14,6 +15,7 @@ set -euo pipefail
 . scripts/lib.sh
 
 packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils)
+package="docker2013/e2e in a virtual machine"
 cache=.cache/vm
 : "${VM_RUN:=}" "${VM_TIME:=900}" "${VM_ACCEL:=tcg,thread=multi}"
 
@@ -22,10 +24,9 @@ main() {
 		"$0" -json | go run ./scripts/testreport
 		return
 	fi
-	need_root
-	local missing
-	if missing=$(cant); then
-		skip "$missing"
+	local why
+	if why=$(why_not); then
+		skip "$why"
 		return
 	fi
 	work=$(mktemp -d)
@@ -33,19 +34,23 @@ main() {
 	image=$cache/$(key)
 	[ -d "$image" ] || make_image
 	make_disk
-	boot | go tool test2json -t -p "docker2013/e2e in a virtual machine"
+	boot | go tool test2json -t -p "$package"
 }
 
-# cant prints why there can be no virtual machine here, if so.
-cant() {
-	if [ "$(uname -m)" != x86_64 ]; then
-		echo "the virtual machine is x86_64"
+# why_not prints why there is no virtual machine, if so.
+why_not() {
+	if [ "${VM:-}" = no ]; then
+		echo "left out: VM=no"
+	elif [ "$(id -u)" != 0 ]; then
+		echo "it needs root: sudo make test-vm"
+	elif [ "$(uname -m)" != x86_64 ]; then
+		echo "not on this host: the virtual machine is x86_64"
 	elif ! command -v apt-get >/dev/null; then
-		echo "its root file system is made of Debian's packages, and there is no apt-get"
+		echo "not on this host: its file system is made of Debian's packages, and there is no apt-get"
 	elif [ -z "$(sources)" ]; then
-		echo "apt's sources have no Debian 12 (bookworm)"
+		echo "not on this host: apt's sources have no Debian 12 (bookworm)"
 	elif ! scripts/setup.sh qemu-system-x86 mmdebstrap e2fsprogs >&2; then
-		echo "qemu-system-x86, mmdebstrap and e2fsprogs can't be installed"
+		echo "not on this host: qemu-system-x86, mmdebstrap and e2fsprogs can't be installed"
 	else
 		return 1
 	fi
@@ -53,9 +58,9 @@ cant() {
 
 # skip tells testreport of a test that is skipped, so that nobody overlooks it.
 skip() {
-	local event='{"Action":"%s","Package":"docker2013/e2e in a virtual machine","Test":"Test","Output":"%s"}\n'
+	local event='{"Action":"%s","Package":"'$package'","Test":"Test","Output":"%s"}\n'
 	# shellcheck disable=SC2059 # that is the format
-	printf "$event" output "    test-vm.sh:1: not on this host: $1\\n" skip ""
+	printf "$event" output "    test-vm.sh:1: $1\\n" skip ""
 }
 
 # sources are this host's own for Debian 12: it is known which mirror it can reach.
