@@ -121,6 +121,10 @@ func scripts(t *testing.T, path string) {
 			if p, ok := strings.CutPrefix(cond, "path:"); ok {
 				return p == path, nil
 			}
+			if cond == "apparmor" {
+				_, err := os.Stat("/sys/kernel/security/apparmor/profiles")
+				return err == nil, nil
+			}
 			return false, fmt.Errorf("no such condition: %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

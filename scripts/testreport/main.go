@@ -152,7 +152,8 @@ var logged = regexp.MustCompile(`^\s*\S+\.(?:go|sh):\d+: (.*)`)
 // reason is what t.Skip was told: the last thing the test logged.
 func reason(output []string) string {
 	for _, line := range slices.Backward(output) {
-		if m := logged.FindStringSubmatch(line); m != nil && m[1] != "" {
+		// testscript logs a scenario's surroundings behind that.
+		if m := logged.FindStringSubmatch(line); m != nil && m[1] != "" && !strings.HasPrefix(m[1], "WORK=") {
 			return m[1]
 		}
 	}
