@@ -14,7 +14,7 @@
 set -euo pipefail
 . scripts/lib.sh
 
-packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils)
+packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils strace)
 package="docker2013/e2e in a virtual machine"
 cache=.cache/vm
 : "${VM_RUN:=}" "${VM_TIME:=900}" "${VM_ACCEL:=tcg,thread=multi}"

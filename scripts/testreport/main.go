@@ -5,7 +5,8 @@
 // for each path.
 //
 // It exits with 1 when a test failed or none ran; and with -strict when one was
-// skipped for another reason than one that begins with "not on this host:".
+// skipped for another reason than one that begins with "not on this host:" or
+// "not on this path:".
 //
 // A line that isn't JSON is passed on as it is.
 package main
@@ -36,7 +37,7 @@ func main() {
 }
 
 // excuse begins the reason of a skip that is none of the project's fault.
-const excuse = "not on this host:"
+var excuse = regexp.MustCompile(`^not on this (host|path):`)
 
 // event is a line of `go test -json`: see `go doc test2json`.
 type event struct {
@@ -165,7 +166,7 @@ func (r *report) end() bool {
 	ok := r.failed == 0
 	for _, s := range r.skipped {
 		verdict := "skipped:"
-		if r.strict && !strings.HasPrefix(s.reason, excuse) {
+		if r.strict && !excuse.MatchString(s.reason) {
 			verdict, ok = "skipped, and must not be:", false
 		}
 		fmt.Fprintf(r.out, "%s %s %s: %s\n", verdict, s.pkg, s.name, s.reason)
