@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# test-vm [-json]: the end-to-end tests in a virtual machine that is as most
-# people's machines are, with Debian's own kernel, cgroup v2 alone and AppArmor.
-# It is emulated, so it runs where no other virtual machine does.
+# test-vm [-json]: the tests that have to do with the kernel, the end-to-end ones
+# above all, in a virtual machine that is as most people's machines are, with
+# Debian's own kernel, cgroup v2 alone and AppArmor. It is emulated, so it runs
+# where no other virtual machine does.
 #
 #   VM        no: leave it out, and say so
 #   VM_RUN    which of the tests: what go test takes for -run
@@ -15,7 +16,8 @@ set -euo pipefail
 . scripts/lib.sh
 
 packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils strace)
-package="docker2013/e2e in a virtual machine"
+rooms=(cgroups container evidence lxc native native/launch overlay e2e)
+package="in a virtual machine"
 cache=.cache/vm
 : "${VM_RUN:=}" "${VM_TIME:=900}" "${VM_ACCEL:=tcg,thread=multi}"
 
@@ -109,13 +111,16 @@ make_initramfs() {
 
 # make_disk makes the second disk: our programs and the tests.
 make_disk() {
-	local dir=$work/disk
-	mkdir -p "$dir/e2e"
-	cp -r bin "$dir/bin"
-	cp scripts/vm/init.sh "$dir"
-	CGO_ENABLED=0 go test -c -o "$dir/e2e/e2e.test" ./e2e
-	cp -r e2e/testdata "$dir/e2e"
-	# The tests end by themselves a little before the machine is ended.
+	local dir=$work/disk room
+	mkdir "$dir"
+	cp -r bin scripts/vm/init.sh "$dir"
+	for room in "${rooms[@]}"; do
+		mkdir -p "$dir/tests/$room"
+		go test -c -o "$dir/tests/$room/tests" "./$room"
+		[ ! -d "$room/testdata" ] || cp -r "$room/testdata" "$dir/tests/$room"
+	done
+	printf '%s\n' "${rooms[@]}" >"$dir/rooms"
+	# They end by themselves a little before the machine is ended.
 	printf '%s\n' -test.timeout="$((VM_TIME - 30))s" ${VM_RUN:+"-test.run=$VM_RUN"} >"$dir/args"
 	mke2fs -q -t ext4 -O ^has_journal -d "$dir" "$work/tests" "$(($(du -sm "$dir" | cut -f 1) + 32))M" >/dev/null
 }
@@ -129,9 +134,9 @@ boot() {
 		-drive "file=$work/tests,format=raw,if=virtio,readonly=on" \
 		-serial "file:$work/console" -serial stdio -display none -monitor none -nic none </dev/null |
 		tee "$work/said" || true
-	if ! grep -qaE '^(ok  |FAIL)\s+e2e' "$work/said"; then
+	if ! grep -qaE '^(ok  |FAIL)\s+all\s' "$work/said"; then
 		tail -n 40 "$work/console"
-		printf 'FAIL\te2e\tthe machine ended before its tests did: see above for its console\n'
+		printf 'FAIL\tall\tthe machine ended before its tests did: see above for its console\n'
 	fi
 }
 

@@ -52,7 +52,7 @@ strict=()
 	step end-to-end tests
 	go_test ./e2e/...
 
-	step "end-to-end tests in a virtual machine: Debian's kernel, cgroup v2 alone, AppArmor"
+	step "tests in a virtual machine: Debian's kernel, cgroup v2 alone, AppArmor"
 	scripts/test-vm.sh -json || status=1
 
 	exit "$status"
