@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -93,6 +94,10 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if err := needRoot(); err != nil {
 		return err
+	}
+	// What our starter left open, lxc-start would leave open to the container.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		log.Warn("files that the daemon was started with stay open in containers", "err", err)
 	}
 	root, err := dockerd2013.OpenRoot(o.root)
 	if err != nil {
