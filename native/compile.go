@@ -110,6 +110,9 @@ func (w *writer) session() {
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
 	w.call("start a session", unix.SYS_SETSID)
 	w.call("clear the umask", unix.SYS_UMASK, launch.Number(0))
+	// Keyrings are in no namespace: without one of its own it had the daemon's
+	// (session-keyring(7)).
+	w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Number(0)).Ok = []unix.Errno{unix.ENOSYS}
 }
 
 // joinCgroups: before a new cgroup namespace, which takes its root from where it
