@@ -47,8 +47,10 @@ var arrows = map[string][]string{
 	"rcli":    {},
 	"trace":   {},
 
-	"e2e":     {}, // drives the programs from outside
-	"scripts": {}, // what the Makefile runs
+	"xray": {}, "compare": {},
+
+	"e2e":     {},          // drives the programs from outside
+	"scripts": {"compare"}, // what the Makefile runs
 }
 
 // room is the room that a package of ours is in; "" for the module's top.

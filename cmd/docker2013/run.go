@@ -121,7 +121,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 
 // complete takes what the flags leave to files and to the environment.
 func (a *app) complete(f *pflag.FlagSet) error {
-	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setTerm(f))
+	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setLabel(f), a.setTerm(f))
 }
 
 // makeWithID makes the container first, so that its id is known and in file before
@@ -247,6 +247,14 @@ func readEnvFiles(f *pflag.FlagSet) error {
 	}
 	f.Lookup("env").Changed = true
 	return env.Replace(known)
+}
+
+// setLabel adds the label that a course or a script puts on all it makes.
+func (a *app) setLabel(f *pflag.FlagSet) error {
+	if label := a.getenv("DOCKER2013_LABEL"); label != "" {
+		return f.Set("label", label)
+	}
+	return nil
 }
 
 // readLabelFiles puts the labels of --label-file before those of -l.

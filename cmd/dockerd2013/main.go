@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -267,6 +268,7 @@ func facts(rt *lxc.Runtime) []dockerd2013.Fact {
 		{Name: "cgroups", Value: rt.CgroupVersion()},
 		{Name: "kernel", Value: release},
 		{Name: "go", Value: runtime.Version()},
+		{Name: "pid", Value: strconv.Itoa(os.Getpid())},
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"docker2013/compare"
 )
 
 // modern measures the modern path: one container, many, a stream, and what a
@@ -30,10 +32,31 @@ func (b *bencher) modern() error {
 	rootfs := filepath.Join(b.root(), "containers", id, "rootfs")
 	err = pair("run --path modern against unshare", 1.5, b.docker()+" run --path modern base /bin/true",
 		"unshare -muinpf --mount-proc chroot "+rootfs+" /bin/true")
+	err = errors.Join(err, b.crun(id, rootfs))
 	if _, uerr := b.client("umount", id); uerr != nil {
 		err = errors.Join(err, uerr)
 	}
 	return errors.Join(err, b.fourAtATime(), b.stream(), b.staying())
+}
+
+// crun runs the same config.json, with its cgroups and without.
+func (b *bencher) crun(id, rootfs string) error {
+	if _, err := exec.LookPath("crun"); err != nil {
+		fmt.Printf("%-46s not measured: crun is missing: apt-get install crun\n", "run --path modern against crun")
+		return nil
+	}
+	bundle, name := filepath.Join(b.work, "crun-bundle"), fmt.Sprintf("docker2013-bench-crun-%d", os.Getpid())
+	if err := compare.WriteBundle(bundle, filepath.Join(b.root(), "containers", id, "bundle"), rootfs, "/"+name, []string{"/bin/true"}); err != nil {
+		return err
+	}
+	ours := b.docker() + " run --path modern base /bin/true"
+	for _, how := range []struct{ what, flag string }{{"crun", ""}, {"crun without cgroups", " --cgroup-manager=disabled"}} {
+		theirs := fmt.Sprintf("crun --root %s%s run --bundle %s %s", filepath.Join(b.work, "crun"), how.flag, bundle, name)
+		if err := pair("run --path modern against "+how.what, 1, ours, theirs); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fourAtATime is the rate of short containers.
