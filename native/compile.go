@@ -24,6 +24,7 @@ type setup struct {
 	terminal    bool
 	controlling bool   // stdio is a terminal of the daemon's: for exec
 	sync        [2]int // with a terminal: written to, read from, see terminalCalls
+	user        userNamespace
 	filter      []byte // seccomp's program, nil: none
 	pidfd       int    // exec: of the container's first process
 	lastCap     int    // the highest capability of this kernel
@@ -69,14 +70,19 @@ func compile(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: -1}}
 	w.session()
 	w.joinCgroups(x.tasks)
+	w.awaitIDs(x.user)
 	w.namespaces(s.Linux.Namespaces)
 	w.ownMounts()
 	sources := w.bindSources(s.Mounts)
+	nodes := w.hostNodes(s, x.user)
+	w.ownKernelMounts(s, x.user, sources)
+	w.unlockRoot(x.rootfs, x.user)
 	w.changeRoot(x.rootfs)
+	w.becomeRoot(x.user)
 	for i, m := range s.Mounts {
 		w.mount(m, sources[i])
 		if m.Destination == "/dev" {
-			w.devices(s)
+			w.devices(s, nodes)
 		}
 	}
 	w.names(s)
@@ -97,8 +103,9 @@ func compileExec(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: x.pidfd}}
 	w.session()
 	w.joinCgroups(x.tasks)
-	kinds := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.pidfd), launch.Number(kinds))
+	w.becomeRoot(x.user)
 	w.process(s, x)
 	return &w.p, w.err
 }
@@ -128,7 +135,7 @@ func (w *writer) joinCgroups(tasks []int) {
 var nsFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.MountNamespace: unix.CLONE_NEWNS, specs.UTSNamespace: unix.CLONE_NEWUTS, specs.IPCNamespace: unix.CLONE_NEWIPC,
 	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.CgroupNamespace: unix.CLONE_NEWCGROUP,
-	specs.TimeNamespace: unix.CLONE_NEWTIME,
+	specs.TimeNamespace: unix.CLONE_NEWTIME, specs.UserNamespace: unix.CLONE_NEWUSER,
 }
 
 // namespaces: new ones are made by the clone itself, but for the cgroup's;
@@ -221,9 +228,8 @@ func (w *writer) mkdir(dir string) {
 func (w *writer) mount(m specs.Mount, source launch.Arg) {
 	attrs, clear, rest := attributes(m.Options)
 	name := fmt.Sprintf("mount %s on %s", m.Type, m.Destination)
-	var tree launch.Arg
 	if m.Type == "bind" {
-		tree = source
+		tree := source
 		isFile := slices.Contains(m.Options, fileOption)
 		target := w.target(m.Destination, isFile, false)
 		if attrs|clear != 0 {
@@ -234,7 +240,16 @@ func (w *writer) mount(m specs.Mount, source launch.Arg) {
 	}
 	kernels := m.Type != "tmpfs" || slices.Contains([]string{"/dev", "/dev/shm"}, m.Destination)
 	target := w.target(m.Destination, false, kernels)
-	fs := w.result(name, unix.SYS_FSOPEN, launch.String(m.Type), launch.Number(unix.FSOPEN_CLOEXEC))
+	if source.IsSlot() { // made already, see ownKernelMounts
+		w.attach(name, source, target)
+		return
+	}
+	w.attach(name, w.newMount(name, m.Type, attrs, rest), target)
+}
+
+// newMount mounts a file system of the kernel's, on nothing yet.
+func (w *writer) newMount(name, fstype string, attrs uint64, rest []string) launch.Arg {
+	fs := w.result(name, unix.SYS_FSOPEN, launch.String(fstype), launch.Number(unix.FSOPEN_CLOEXEC))
 	for _, option := range rest {
 		key, value, has := strings.Cut(option, "=")
 		if has {
@@ -245,8 +260,7 @@ func (w *writer) mount(m specs.Mount, source launch.Arg) {
 	}
 	w.call(name, unix.SYS_FSCONFIG, fs, launch.Number(unix.FSCONFIG_CMD_CREATE), launch.Number(0), launch.Number(0), launch.Number(0))
 	// /dev is filled before it becomes read-only, if it does.
-	tree = w.result(name, unix.SYS_FSMOUNT, fs, launch.Number(unix.FSMOUNT_CLOEXEC), launch.Number(attrs))
-	w.attach(name, tree, target)
+	return w.result(name, unix.SYS_FSMOUNT, fs, launch.Number(unix.FSMOUNT_CLOEXEC), launch.Number(attrs))
 }
 
 func (w *writer) attach(name string, tree, target launch.Arg) {
@@ -295,8 +309,8 @@ func attributes(options []string) (set, clear uint64, rest []string) {
 
 // devices fills /dev: nodes, the links that programs expect, and the terminal
 // multiplexer of our own devpts.
-func (w *writer) devices(s *specs.Spec) {
-	for _, d := range s.Linux.Devices {
+func (w *writer) devices(s *specs.Spec, nodes []launch.Arg) {
+	for i, d := range s.Linux.Devices {
 		mode := uint32(0o666)
 		if d.FileMode != nil {
 			mode = uint32(d.FileMode.Perm())
@@ -306,6 +320,10 @@ func (w *writer) devices(s *specs.Spec) {
 			if c == '/' && i > 0 {
 				w.mkdir(d.Path[:i+1])
 			}
+		}
+		if nodes != nil {
+			w.attach("take "+d.Path, nodes[i], w.target(d.Path, true, true))
+			continue
 		}
 		w.call("make "+d.Path, unix.SYS_MKNODAT, here, launch.String(d.Path), launch.Number(kind|mode),
 			launch.Number(unix.Mkdev(uint32(d.Major), uint32(d.Minor))))

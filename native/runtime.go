@@ -150,7 +150,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	defer join.Close()
 
 	x, files := rt.setup(s, join, filter)
-	x.rootfs = r.Filesystem.RootFS
+	x.rootfs, x.user = r.Filesystem.RootFS, userns(r, x.afterStreams())
 	program, err := compile(s, x)
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols}
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: idMap(r, s.Process.User)}
 	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}
@@ -199,6 +199,14 @@ func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x set
 	n := len(files)
 	x.stdio, x.sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
 	return x, files
+}
+
+// afterStreams is the number of the first descriptor behind the standard streams.
+func (x setup) afterStreams() int {
+	if x.terminal {
+		return x.sync[1] + 1
+	}
+	return x.stdio[2] + 1
 }
 
 // names are the calls of a program as a learner reads them, each once.

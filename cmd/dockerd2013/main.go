@@ -47,7 +47,7 @@ const cgroup = "docker2013"
 type options struct {
 	root, tcp, http, union, logLevel, pidFile, cgroup, shim, socket string
 	insecureRemote, cleanup                                         bool
-	maxLayer                                                        string
+	maxLayer, usernsRange                                           string
 }
 
 func main() {
@@ -81,6 +81,7 @@ func command() *cobra.Command {
 	f.StringVar(&o.pidFile, "pidfile", "", "write our PID there")
 	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "parent of the containers' cgroups, one a daemon")
 	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this: 512m, 20g")
+	f.StringVar(&o.usernsRange, "userns-range", "1879048192:268435456", "user and group ids of the host, FIRST:COUNT, that containers with --userns auto share out, 65536 each")
 	f.StringVar(&o.shim, "shim", shimBeside(), "the program docker2013-shim, for --path modern")
 	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "take addresses that others can reach: whoever does is root here")
 	f.BoolVar(&o.cleanup, "cleanup", false, "stop and clean up what a dead daemon left below --root, and exit")
@@ -161,6 +162,10 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	if err != nil {
 		return nil, err
 	}
+	ids, err := container.ParseIDs(o.usernsRange)
+	if err != nil {
+		return nil, fmt.Errorf("--userns-range %w", err)
+	}
 	store, err := images.Open(filepath.Join(root, "images"), images.Options{MaxLayerBytes: limit})
 	if err != nil {
 		return nil, err
@@ -188,7 +193,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 		engines[container.Modern] = modern
 	}
 	containers, err = container.Open(ctx, containersDir, container.Options{
-		Engines: engines, Log: log,
+		Engines: engines, Log: log, IDs: ids,
 		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
 	})
 	if err != nil {

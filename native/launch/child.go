@@ -52,12 +52,12 @@ func afterForkInChild()
 
 // Run starts the process and returns when it has executed its program, with its
 // PID and a pidfd. files are the descriptors that go with the program. born, which
-// may be nil, is called when there is a process, and it is on its way. A *Failure
-// says which call failed; then there is no process.
+// may be nil, is called when there is a process, and it is on its way; its error ends
+// it. A *Failure says which call failed; then there is no process.
 //
 // To be called on a goroutine of its own if the program has a PidNamespace: its
 // thread ends with it.
-func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err error) {
+func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd int, err error) {
 	calls, keep, err := p.raw(files)
 	if err != nil {
 		return 0, -1, err
@@ -91,7 +91,11 @@ func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err er
 	}
 	_ = unix.Close(pipe[1])
 	if born != nil {
-		born(int(fd))
+		if err := born(pid, int(fd)); err != nil {
+			_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it waits, or has failed
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			return 0, -1, errors.Join(err, unix.Close(int(fd)), unix.Close(pipe[0]))
+		}
 	}
 	var b [unsafe.Sizeof(report{})]byte
 	n, err := readAll(pipe[0], b[:])

@@ -153,9 +153,18 @@ func (s *shim) launch(m Message) error {
 		return err
 	}
 	files = append(files, streams.child...)
-	born := func(pidfd int) {
+	ids, err := newIDMapper(s.order)
+	if err != nil {
+		return err
+	}
+	files = append(files, ids.files()...)
+	born := func(pid, pidfd int) error {
 		streams.closeChild()
+		if err := ids.write(pid); err != nil {
+			return err
+		}
 		streams.takeTerminal(pidfd, s.order)
+		return nil
 	}
 	s.pid, s.pidfd, err = program.Run(files, born)
 	CloseAll(m.Files[1:])

@@ -1,0 +1,140 @@
+package native
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"docker2013/container"
+	"docker2013/native/launch"
+	"docker2013/native/shim"
+)
+
+// A user namespace changes what a program may do, and when. From its birth the new
+// process has all capabilities, over what its own namespaces own and nothing else; it
+// is still the host's user 0 though, whom the namespace doesn't know. So:
+//
+//	wait for the ids           the shim maps them from outside
+//	take what is the host's    as user 0, to whom root's folders are open
+//	proc and sysfs             while the host's are in sight: the kernel gives
+//	                           nobody more of them than he sees already
+//	pivot_root
+//	become root                the namespace's: who makes files must be known to it
+//	the other mounts, …        as ever, but no mknod(2)
+
+// userNamespace is what a program needs for a new one, or to join one.
+type userNamespace struct {
+	is    bool
+	ready int               // the index of the pipe that tells when the ids are mapped
+	nodes map[string]string // devices in the container, and where they are on the host
+}
+
+func (u userNamespace) flag() int {
+	if u.is {
+		return unix.CLONE_NEWUSER
+	}
+	return 0
+}
+
+func (w *writer) awaitIDs(u userNamespace) {
+	if u.is {
+		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
+	}
+}
+
+// becomeRoot: of the namespace. The capabilities stay: the user was no root of it
+// before (capabilities(7)).
+func (w *writer) becomeRoot(u userNamespace) {
+	if !u.is {
+		return
+	}
+	zero := launch.Number(0)
+	w.call("become root inside", unix.SYS_SETRESGID, zero, zero, zero)
+	w.call("become root inside", unix.SYS_SETRESUID, zero, zero, zero)
+}
+
+// hostNodes takes hold of the host's device nodes: nobody makes one in a user
+// namespace.
+func (w *writer) hostNodes(s *specs.Spec, u userNamespace) []launch.Arg {
+	if !u.is {
+		return nil
+	}
+	nodes := make([]launch.Arg, len(s.Linux.Devices))
+	for i, d := range s.Linux.Devices {
+		node := d.Path
+		if from := u.nodes[d.Path]; from != "" {
+			node = from
+		}
+		nodes[i] = w.result("take "+node, unix.SYS_OPEN_TREE, here, launch.String(node), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	}
+	return nodes
+}
+
+// ownKernelMounts makes proc and sysfs before the host's are gone (mount_too_revealing
+// in fs/namespace.c). They become the sources of their entries.
+func (w *writer) ownKernelMounts(s *specs.Spec, u userNamespace, sources []launch.Arg) {
+	if !u.is {
+		return
+	}
+	for i, m := range s.Mounts {
+		if m.Type == "proc" || m.Type == "sysfs" {
+			attrs, _, rest := attributes(m.Options)
+			sources[i] = w.newMount(fmt.Sprintf("mount %s on %s", m.Type, m.Destination), m.Type, attrs, rest)
+		}
+	}
+}
+
+// unlockRoot mounts the root on itself: all mounts that a less privileged namespace
+// begins with are locked together, and can't become its root (mount_namespaces(7)).
+func (w *writer) unlockRoot(rootfs string, u userNamespace) {
+	if !u.is {
+		return
+	}
+	tree := w.result("take "+rootfs, unix.SYS_OPEN_TREE, here, launch.String(rootfs), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+	w.call("mount the root on itself", unix.SYS_MOVE_MOUNT, tree, launch.String(""), here, launch.String(rootfs), launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+// userns is the user namespace of a container that has ids of its own. ready is the
+// number of descriptors before the pipe's.
+func userns(r *container.Record, ready int) userNamespace {
+	u := userNamespace{is: r.Filesystem.IDs != nil, ready: ready, nodes: map[string]string{}}
+	for _, d := range r.Config.Devices {
+		u.nodes[d.Container] = d.Host
+	}
+	return u
+}
+
+// idMap is what the shim maps for it; nil: nothing.
+func idMap(r *container.Record, user specs.User) *shim.IDMap {
+	ids := r.Filesystem.IDs
+	if ids == nil {
+		return nil
+	}
+	return &shim.IDMap{First: ids.First, Count: ids.Count, User: ids.First + user.UID, Group: ids.First + user.GID}
+}
+
+// giveStreams makes a process's streams its own, so that it can open /dev/stdout
+// again. What isn't a pipe or a terminal stays whose it is.
+func giveStreams(ids *shim.IDMap, files ...*os.File) error {
+	if ids == nil {
+		return nil
+	}
+	for _, f := range files {
+		if f == nil {
+			continue
+		}
+		var st unix.Stat_t
+		err := unix.Fstat(int(f.Fd()), &st)
+		pipe := st.Mode&unix.S_IFMT == unix.S_IFIFO
+		terminal := st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(st.Rdev) == 136
+		if err == nil && (pipe || terminal) {
+			err = unix.Fchown(int(f.Fd()), int(ids.User), int(ids.Group))
+		}
+		if err != nil {
+			return fmt.Errorf("give a stream to the container: %w", err)
+		}
+	}
+	return nil
+}
