@@ -39,18 +39,6 @@ func ParseIDs(s string) (IDs, error) {
 // String is FIRST:COUNT.
 func (i IDs) String() string { return fmt.Sprintf("%d:%d", i.First, i.Count) }
 
-// Inside is what the container calls an id of the host; 65534, nobody, if the id is
-// none of its own.
-func (i *IDs) Inside(id uint32) uint32 {
-	switch {
-	case i == nil:
-		return id
-	case id < i.First || id-i.First >= i.Count:
-		return 65534
-	}
-	return id - i.First
-}
-
 // idPool gives each container that wants one a range that no other has.
 type idPool struct {
 	mu    sync.Mutex

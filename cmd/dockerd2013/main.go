@@ -54,6 +54,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == attachCommand {
 		lxc.AttachMain()
 	}
+	if len(os.Args) == 3 && os.Args[1] == dockerd2013.InsideCommand {
+		dockerd2013.InsideMain(os.Args[2])
+	}
 	if err := command().Execute(); err != nil {
 		fmt.Fprintf(os.Stderr, "dockerd2013: %v\n", err)
 		os.Exit(1)
