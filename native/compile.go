@@ -70,7 +70,7 @@ func compile(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: -1}}
 	w.session()
 	w.joinCgroups(x.tasks)
-	w.awaitIDs(x.user)
+	w.awaitIDs(s.Process, x.user)
 	w.namespaces(s.Linux.Namespaces)
 	w.ownMounts()
 	sources := w.bindSources(s.Mounts)
@@ -103,6 +103,10 @@ func compileExec(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: x.pidfd}}
 	w.session()
 	w.joinCgroups(x.tasks)
+	if x.user.is {
+		w.limits(s.Process)
+		w.labels(s.Process)
+	}
 	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.pidfd), launch.Number(kinds))
 	w.becomeRoot(x.user)

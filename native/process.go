@@ -18,7 +18,9 @@ import (
 // in common: limits, streams, identity, and at last the program itself.
 func (w *writer) process(s *specs.Spec, x setup) {
 	p := s.Process
-	w.limits(p)
+	if !x.user.is { // else done already, see userNamespace
+		w.limits(p)
+	}
 	if !x.terminal {
 		for fd, file := range x.stdio {
 			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
@@ -27,7 +29,9 @@ func (w *writer) process(s *specs.Spec, x setup) {
 	if x.controlling {
 		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
 	}
-	w.labels(p)
+	if !x.user.is {
+		w.labels(p)
+	}
 	w.closeAll()
 	w.workdir(p.Cwd)
 	w.identity(p, x)

@@ -167,7 +167,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: idMap(r, s.Process.User)}
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(r, s.Process.User), s.Process)}
 	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}

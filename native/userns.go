@@ -16,7 +16,8 @@ import (
 // process has all capabilities, over what its own namespaces own and nothing else; it
 // is still the host's user 0 though, whom the namespace doesn't know. So:
 //
-//	wait for the ids           the shim maps them from outside
+//	labels                     while what /proc/self has is still one's own
+//	wait for the ids           the shim maps them from outside, and sets the limits
 //	take what is the host's    as user 0, to whom root's folders are open
 //	proc and sysfs             while the host's are in sight: the kernel gives
 //	                           nobody more of them than he sees already
@@ -38,8 +39,9 @@ func (u userNamespace) flag() int {
 	return 0
 }
 
-func (w *writer) awaitIDs(u userNamespace) {
+func (w *writer) awaitIDs(p *specs.Process, u userNamespace) {
 	if u.is {
+		w.labels(p)
 		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
 	}
 }
@@ -113,6 +115,18 @@ func idMap(r *container.Record, user specs.User) *shim.IDMap {
 		return nil
 	}
 	return &shim.IDMap{First: ids.First, Count: ids.Count, User: ids.First + user.UID, Group: ids.First + user.GID}
+}
+
+// limitsFromOutside are those that only the host's root may raise: the shim sets them.
+func limitsFromOutside(m *shim.IDMap, p *specs.Process) *shim.IDMap {
+	if m == nil {
+		return nil
+	}
+	m.OOMScoreAdj = p.OOMScoreAdj
+	for _, r := range p.Rlimits {
+		m.Limits = append(m.Limits, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Soft: r.Soft, Hard: r.Hard})
+	}
+	return m
 }
 
 // giveStreams makes a process's streams its own, so that it can open /dev/stdout

@@ -1,10 +1,13 @@
 package shim
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"docker2013/native/launch"
 )
 
 // IDMap is a user namespace's: its id 0 is First on the host, for Count ids, users
@@ -12,6 +15,23 @@ import (
 type IDMap struct {
 	First, Count uint32
 	User, Group  uint32 // on the host: whom the program's streams belong to
+
+	// What no process of the namespace may set for itself.
+	Limits      []Limit
+	OOMScoreAdj *int
+}
+
+// Limit is a resource limit, by its number for prlimit(2).
+type Limit struct {
+	Name       string // for people: "set the limit RLIMIT_NOFILE"
+	Number     int
+	Soft, Hard uint64
+}
+
+// failed is a failure like that of one of the program's calls.
+func failed(call string, err error) error {
+	errno, _ := errors.AsType[unix.Errno](err)
+	return &launch.Failure{Call: call, Errno: errno}
 }
 
 // idMapper tells a new process when its ids are mapped, which only somebody outside
@@ -54,10 +74,20 @@ func (m *idMapper) write(pid int) error {
 		return nil
 	}
 	defer CloseAll([]int{m.child, m.ours})
+	for _, l := range m.ids.Limits {
+		if err := unix.Prlimit(pid, l.Number, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+			return failed(l.Name, err)
+		}
+	}
+	if n := m.ids.OOMScoreAdj; n != nil {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), fmt.Append(nil, *n), 0); err != nil {
+			return failed("set the OOM score", err)
+		}
+	}
 	line := fmt.Appendf(nil, "0 %d %d\n", m.ids.First, m.ids.Count)
 	for _, file := range []string{"uid_map", "gid_map"} {
 		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), line, 0); err != nil {
-			return fmt.Errorf("map ids: %w", err)
+			return failed("map ids in "+file, err)
 		}
 	}
 	_, err := unix.Write(m.ours, []byte{1})

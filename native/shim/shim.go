@@ -133,6 +133,7 @@ func (s *shim) tell(conn *Conn) error {
 }
 
 func (s *shim) launch(m Message) error {
+	s.order = StartOrder{} // of the last container
 	if err := m.Read(&s.order); err != nil {
 		return err
 	}
