@@ -78,6 +78,20 @@ func TestTrust(t *testing.T) {
 			t.Errorf("the daemon's key in an exec without a filter: %q", out)
 		}
 	})
+	t.Run("no weaker with a user namespace", func(t *testing.T) {
+		// Whoever is root of a namespace of his own has more capabilities in it
+		// than anybody had before: nothing may be open to him for that.
+		answers := parseAnswers(d.client(t, "modern", "run", "--userns", "auto", "-e", trust.DaemonPort+"="+d.port, "-e", trust.HostPts+"="+d.pts,
+			"-v", d.probe+":/probe:ro", "-v", d.capable+":"+trust.FileCaps+":ro", "base", "/probe"))
+		for name, answer := range modern {
+			if ours := answers[name]; ours == trust.Allowed && answer != trust.Allowed && name != "ids" {
+				t.Errorf("%s: the answer is %q, without a user namespace it is %q", name, ours, answer)
+			}
+		}
+		if answers["ids"] != trust.Allowed || answers["mknod"] != "EPERM" {
+			t.Errorf("ids: %q, mknod: %q", answers["ids"], answers["mknod"])
+		}
+	})
 	t.Run("no weaker than runc", func(t *testing.T) { compareWithRunc(t, d, modern) })
 	if after := hostState(t); after != before {
 		t.Errorf("the host has changed from\n%s\nto\n%s", before, after)

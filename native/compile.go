@@ -73,7 +73,7 @@ func compile(s *specs.Spec, x setup) (*launch.Program, error) {
 	w.awaitIDs(s.Process, x.user)
 	w.namespaces(s.Linux.Namespaces)
 	w.ownMounts()
-	sources := w.bindSources(s.Mounts)
+	sources := w.bindSources(s.Mounts, x.user)
 	nodes := w.hostNodes(s, x.user)
 	w.ownKernelMounts(s, x.user, sources)
 	w.unlockRoot(x.rootfs, x.user)
@@ -172,10 +172,15 @@ func (w *writer) ownMounts() {
 
 // bindSources takes hold of the host's files while they can still be named. The
 // clones are attached to nothing yet (open_tree(2)).
-func (w *writer) bindSources(mounts []specs.Mount) []launch.Arg {
+func (w *writer) bindSources(mounts []specs.Mount, u userNamespace) []launch.Arg {
 	sources := make([]launch.Arg, len(mounts))
 	for i, m := range mounts {
 		if m.Type != "bind" {
+			continue
+		}
+		if u.is { // taken already, see hostTrees
+			sources[i] = launch.File(u.trees)
+			u.trees++
 			continue
 		}
 		flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC

@@ -149,8 +149,13 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer join.Close()
 
-	x, files := rt.setup(s, join, filter)
-	x.rootfs, x.user = r.Filesystem.RootFS, userns(r, x.afterStreams())
+	trees, err := hostTrees(r, s)
+	if err != nil {
+		return nil, err
+	}
+	defer shim.CloseAll(trees)
+	x, files := rt.setup(s, join, filter, trees...)
+	x.rootfs, x.user = r.Filesystem.RootFS, userns(r, x, len(trees))
 	program, err := compile(s, x)
 	if err != nil {
 		return nil, err
@@ -186,7 +191,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 
 // setup collects the descriptors that go with a program. The shim appends the
 // standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x setup, files []int) {
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x setup, files []int) {
 	x = setup{into: -1, pidfd: -1, filter: filter, terminal: s.Process.Terminal, lastCap: rt.lastCap}
 	for _, fd := range join.Tasks {
 		x.tasks = append(x.tasks, len(files))
@@ -196,6 +201,7 @@ func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x set
 		x.into = len(files)
 		files = append(files, join.Into)
 	}
+	files = append(files, more...)
 	n := len(files)
 	x.stdio, x.sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
 	return x, files

@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ import (
 //
 //	labels                     while what /proc/self has is still one's own
 //	wait for the ids           the shim maps them from outside, and sets the limits
-//	take what is the host's    as user 0, to whom root's folders are open
+//	take the host's devices    as user 0 still
 //	proc and sysfs             while the host's are in sight: the kernel gives
 //	                           nobody more of them than he sees already
 //	pivot_root
@@ -29,6 +30,7 @@ import (
 type userNamespace struct {
 	is    bool
 	ready int               // the index of the pipe that tells when the ids are mapped
+	trees int               // the first of the descriptors of what is bind-mounted, in the mounts' order
 	nodes map[string]string // devices in the container, and where they are on the host
 }
 
@@ -98,10 +100,38 @@ func (w *writer) unlockRoot(rootfs string, u userNamespace) {
 	w.call("mount the root on itself", unix.SYS_MOVE_MOUNT, tree, launch.String(""), here, launch.String(rootfs), launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
-// userns is the user namespace of a container that has ids of its own. ready is the
-// number of descriptors before the pipe's.
-func userns(r *container.Record, ready int) userNamespace {
-	u := userNamespace{is: r.Filesystem.IDs != nil, ready: ready, nodes: map[string]string{}}
+// hostTrees takes hold of what is bind-mounted into a container with a user
+// namespace: the new process may not go everywhere.
+func hostTrees(r *container.Record, s *specs.Spec) (trees []int, err error) {
+	if r.Filesystem.IDs == nil {
+		return nil, nil
+	}
+	defer func() {
+		if err != nil {
+			shim.CloseAll(trees)
+		}
+	}()
+	for _, m := range s.Mounts {
+		if m.Type != "bind" {
+			continue
+		}
+		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+		if slices.Contains(m.Options, "rbind") {
+			flags |= unix.AT_RECURSIVE
+		}
+		tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+		if err != nil {
+			return trees, fmt.Errorf("take %s: %w", m.Source, err)
+		}
+		trees = append(trees, tree)
+	}
+	return trees, nil
+}
+
+// userns is the user namespace of a container that has ids of its own. Its trees go
+// right before the streams, the pipe behind them.
+func userns(r *container.Record, x setup, trees int) userNamespace {
+	u := userNamespace{is: r.Filesystem.IDs != nil, ready: x.afterStreams(), trees: x.stdio[0] - trees, nodes: map[string]string{}}
 	for _, d := range r.Config.Devices {
 		u.nodes[d.Container] = d.Host
 	}
