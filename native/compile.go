@@ -68,10 +68,11 @@ var here = launch.Number(unix.AT_FDCWD)
 // reads in the order in which the kernel needs it.
 func compile(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: -1}}
+	namespaces := w.joinUserNamespace(s)
 	w.session()
 	w.joinCgroups(x.tasks)
 	w.awaitIDs(s.Process, x.user)
-	w.namespaces(s.Linux.Namespaces)
+	w.namespaces(namespaces)
 	w.ownMounts()
 	sources := w.bindSources(s.Mounts, x.user)
 	nodes := w.hostNodes(s, x.user)

@@ -280,8 +280,8 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		}
 		files = append(files, int(f.Fd()))
 	}
-	x.controlling, x.user = e.Streams.Terminal, userns(&record, x, 0)
-	if err := giveStreams(idMap(&record, s.Process.User), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
+	x.controlling, x.user = e.Streams.Terminal, userns(s, x, 0, nil)
+	if err := giveStreams(idMap(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
 

@@ -149,13 +149,13 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer join.Close()
 
-	trees, err := hostTrees(r, s)
+	trees, err := hostTrees(s)
 	if err != nil {
 		return nil, err
 	}
 	defer shim.CloseAll(trees)
 	x, files := rt.setup(s, join, filter, trees...)
-	x.rootfs, x.user = r.Filesystem.RootFS, userns(r, x, len(trees))
+	x.rootfs, x.user = r.Filesystem.RootFS, userns(s, x, len(trees), r.Config.Devices)
 	program, err := compile(s, x)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(r, s.Process.User), s.Process)}
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(s), s.Process)}
 	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}

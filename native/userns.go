@@ -29,7 +29,7 @@ import (
 // userNamespace is what a program needs for a new one, or to join one.
 type userNamespace struct {
 	is    bool
-	ready int               // the index of the pipe that tells when the ids are mapped
+	ready int               // the index of the pipe that tells when the ids are mapped, -1: they are already
 	trees int               // the first of the descriptors of what is bind-mounted, in the mounts' order
 	nodes map[string]string // devices in the container, and where they are on the host
 }
@@ -42,10 +42,50 @@ func (u userNamespace) flag() int {
 }
 
 func (w *writer) awaitIDs(p *specs.Process, u userNamespace) {
-	if u.is {
+	if u.is && u.ready >= 0 {
 		w.labels(p)
 		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
 	}
+}
+
+// joinUserNamespace joins one that is there already, by its path, and returns which
+// other namespaces are left to be made. Those that are there are joined first, with
+// the host's privileges; new ones must be made behind it, to be its own; and a PID
+// namespace of it needs a fork, for nobody changes his own.
+func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
+	user := userNamespacePath(s)
+	if user == "" {
+		return s.Linux.Namespaces
+	}
+	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
+	w.limits(s.Process)
+	w.labels(s.Process)
+	var unshared uint64
+	var joined, left []specs.LinuxNamespace
+	for _, ns := range s.Linux.Namespaces {
+		switch {
+		case ns.Type == specs.UserNamespace:
+		case ns.Path != "":
+			joined = append(joined, ns)
+		case ns.Type == specs.CgroupNamespace: // after the cgroup
+			left = append(left, ns)
+		default:
+			unshared |= nsFlags[ns.Type]
+		}
+	}
+	w.namespaces(append(joined, specs.LinuxNamespace{Type: specs.UserNamespace, Path: user}))
+	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
+	w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
+	return left
+}
+
+func userNamespacePath(s *specs.Spec) string {
+	for _, ns := range s.Linux.Namespaces {
+		if ns.Type == specs.UserNamespace {
+			return ns.Path
+		}
+	}
+	return ""
 }
 
 // becomeRoot: of the namespace. The capabilities stay: the user was no root of it
@@ -100,10 +140,15 @@ func (w *writer) unlockRoot(rootfs string, u userNamespace) {
 	w.call("mount the root on itself", unix.SYS_MOVE_MOUNT, tree, launch.String(""), here, launch.String(rootfs), launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
+// hasUserNamespace tells that a container has another than the host's.
+func hasUserNamespace(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
+}
+
 // hostTrees takes hold of what is bind-mounted into a container with a user
 // namespace: the new process may not go everywhere.
-func hostTrees(r *container.Record, s *specs.Spec) (trees []int, err error) {
-	if r.Filesystem.IDs == nil {
+func hostTrees(s *specs.Spec) (trees []int, err error) {
+	if !hasUserNamespace(s) {
 		return nil, nil
 	}
 	defer func() {
@@ -128,23 +173,47 @@ func hostTrees(r *container.Record, s *specs.Spec) (trees []int, err error) {
 	return trees, nil
 }
 
-// userns is the user namespace of a container that has ids of its own. Its trees go
-// right before the streams, the pipe behind them.
-func userns(r *container.Record, x setup, trees int) userNamespace {
-	u := userNamespace{is: r.Filesystem.IDs != nil, ready: x.afterStreams(), trees: x.stdio[0] - trees, nodes: map[string]string{}}
-	for _, d := range r.Config.Devices {
+// userns is what a program needs of it. Its trees go right before the streams, the
+// pipe behind them. devices are the record's, which say where a node is on the host.
+func userns(s *specs.Spec, x setup, trees int, devices []container.Device) userNamespace {
+	u := userNamespace{is: hasUserNamespace(s), ready: x.afterStreams(), trees: x.stdio[0] - trees, nodes: map[string]string{}}
+	if userNamespacePath(s) != "" {
+		u.ready = -1
+	}
+	for _, d := range devices {
 		u.nodes[d.Container] = d.Host
 	}
 	return u
 }
 
 // idMap is what the shim maps for it; nil: nothing.
-func idMap(r *container.Record, user specs.User) *shim.IDMap {
-	ids := r.Filesystem.IDs
-	if ids == nil {
+func idMap(s *specs.Spec) *shim.IDMap {
+	if !hasUserNamespace(s) || userNamespacePath(s) != "" {
 		return nil
 	}
-	return &shim.IDMap{First: ids.First, Count: ids.Count, User: ids.First + user.UID, Group: ids.First + user.GID}
+	user := s.Process.User
+	return &shim.IDMap{
+		UIDs: mapLines(s.Linux.UIDMappings), GIDs: mapLines(s.Linux.GIDMappings),
+		User: hostID(s.Linux.UIDMappings, user.UID), Group: hostID(s.Linux.GIDMappings, user.GID),
+	}
+}
+
+// mapLines is the text of /proc/PID/uid_map.
+func mapLines(mappings []specs.LinuxIDMapping) (lines string) {
+	for _, m := range mappings {
+		lines += fmt.Sprintf("%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+	}
+	return lines
+}
+
+// hostID is the host's id for one inside; 65534, nobody, if it has none.
+func hostID(mappings []specs.LinuxIDMapping, id uint32) uint32 {
+	for _, m := range mappings {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return m.HostID + id - m.ContainerID
+		}
+	}
+	return 65534
 }
 
 // limitsFromOutside are those that only the host's root may raise: the shim sets them.

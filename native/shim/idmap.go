@@ -10,11 +10,10 @@ import (
 	"docker2013/native/launch"
 )
 
-// IDMap is a user namespace's: its id 0 is First on the host, for Count ids, users
-// and groups alike.
+// IDMap is a user namespace's.
 type IDMap struct {
-	First, Count uint32
-	User, Group  uint32 // on the host: whom the program's streams belong to
+	UIDs, GIDs  string // for /proc/PID/uid_map and gid_map: INSIDE OUTSIDE COUNT, a line a range
+	User, Group uint32 // on the host: whom the program's streams belong to
 
 	// What no process of the namespace may set for itself.
 	Limits      []Limit
@@ -84,10 +83,9 @@ func (m *idMapper) write(pid int) error {
 			return failed("set the OOM score", err)
 		}
 	}
-	line := fmt.Appendf(nil, "0 %d %d\n", m.ids.First, m.ids.Count)
-	for _, file := range []string{"uid_map", "gid_map"} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), line, 0); err != nil {
-			return failed("map ids in "+file, err)
+	for _, f := range [][2]string{{"uid_map", m.ids.UIDs}, {"gid_map", m.ids.GIDs}} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, f[0]), []byte(f[1]), 0); err != nil {
+			return failed("map ids in "+f[0], err)
 		}
 	}
 	_, err := unix.Write(m.ours, []byte{1})
