@@ -157,7 +157,7 @@ func footprint(ctx context.Context, r Runtime, n int) (processes int, memory int
 	}
 	daemons := r.Daemons(ctx)
 	for ; pid > 1 && pid != os.Getpid() && (len(daemons) == 0 || pid != daemons[0]); pid = parent(pid) {
-		pss, err := proportional(pid)
+		pss, err := PSS(pid)
 		if err != nil {
 			return -1, -1
 		}
@@ -211,8 +211,9 @@ func pids() (list []int) {
 	return list
 }
 
-// proportional is a process's PSS in bytes: memory that is shared counts in parts.
-func proportional(pid int) (int64, error) {
+// PSS is a process's memory in bytes, of which what is shared counts in parts
+// (proc_pid_smaps_rollup(5)).
+func PSS(pid int) (int64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, err

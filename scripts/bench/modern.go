@@ -149,7 +149,11 @@ func (b *bencher) staying() error {
 		if !strings.HasPrefix(string(cmdline), "docker2013-shim\x00"+b.root()) {
 			continue
 		}
-		if pss, ok := pss(e.Name()); ok {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if pss, err := compare.PSS(pid); err == nil {
 			total, shims = total+pss, shims+1
 		}
 	}
@@ -159,19 +163,4 @@ func (b *bencher) staying() error {
 	fmt.Printf("%-46s %9.2f MB  at most 2\n", fmt.Sprintf("a running modern container's shim (PSS, of %d)", shims), float64(total)/float64(shims)/(1<<20))
 	_, err = b.client(append([]string{"kill"}, ids...)...)
 	return err
-}
-
-// pss is a process's proportional share of memory in bytes (proc_pid_smaps_rollup).
-func pss(pid string) (int64, bool) {
-	data, err := os.ReadFile(filepath.Join("/proc", pid, "smaps_rollup"))
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err == nil
-		}
-	}
-	return 0, false
 }
