@@ -46,7 +46,14 @@ type idPool struct {
 	taken map[uint32]bool // by its first id
 }
 
+// rootless: the ids are those of the daemon's own user namespace.
+func (i IDs) rootless() bool { return i.First == 0 && i.Count > 0 }
+
 func (p *idPool) take() (*IDs, error) {
+	if p.all.rootless() {
+		ids := p.all
+		return &ids, nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for n := uint32(0); n+idsEach <= p.all.Count; n += idsEach {

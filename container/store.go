@@ -58,7 +58,9 @@ type Options struct {
 	// Layer finds a layer's directory by its name, for records that were
 	// written when the data directory was somewhere else.
 	Layer func(name string) string
-	// IDs are those that containers with a user namespace share out.
+	// IDs are those that containers with a user namespace share out. If the
+	// first is 0, every container has one, with all of them: the daemon itself
+	// is in a user namespace, and these are what it is itself.
 	IDs IDs
 	Log *slog.Logger
 }
@@ -251,6 +253,9 @@ func (c *Container) adopt(ctx context.Context, process Process) error {
 func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error) {
 	step := trace.Step(ctx, "container.create", "command", spec.Path)
 	defer func() { step.End(err) }()
+	if s.opts.IDs.rootless() {
+		spec.Config.UsernsMode = UsernsAuto
+	}
 	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
 		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
 		if err := engine.Runtime.Check(&draft); err != nil {

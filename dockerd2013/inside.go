@@ -58,7 +58,7 @@ func (o fileOrder) carryOut(ctx context.Context, root string, in io.Reader, out 
 func (d *Daemon) files(ctx context.Context, ctr *container.Container, root string, o fileOrder, in io.Reader, out io.Writer) error {
 	o.Limits = d.Images.Limits()
 	ids := ctr.Record().Filesystem.IDs
-	if ids == nil {
+	if ids == nil || ids.First == 0 { // or we are inside ourselves
 		return o.carryOut(ctx, root, in, out)
 	}
 	dir, err := os.Open(root)

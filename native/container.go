@@ -101,6 +101,7 @@ func (p *process) listen() {
 	if exit.Err == nil {
 		p.rt.shims.put(p.conn)
 	} else { // without its shim nobody can know how it goes on
+		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // where there are no cgroups
 		exit.Err = errors.Join(exit.Err, p.group.Kill(), p.conn.Close())
 	}
 	exit.OOMKilled = p.group.OOMKills() > 0

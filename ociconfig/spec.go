@@ -57,6 +57,7 @@ func Spec(r *container.Record, host Host) (*specs.Spec, error) {
 	s.Linux.GIDMappings = s.Linux.UIDMappings
 	mounts, merr := mounts(c, host)
 	s.Mounts = mounts
+	knownGroups(s.Mounts, r.Filesystem.IDs)
 	derr := devices(s, c)
 	if !c.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)

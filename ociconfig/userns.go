@@ -2,6 +2,7 @@ package ociconfig
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -40,4 +41,17 @@ func mappings(ids *container.IDs) []specs.LinuxIDMapping {
 		return nil
 	}
 	return []specs.LinuxIDMapping{{HostID: ids.First, Size: ids.Count}}
+}
+
+// ttyGroup is whom terminals belong to, in most systems.
+const ttyGroup = 5
+
+// knownGroups leaves out what a namespace of one user and one group doesn't know.
+func knownGroups(mounts []specs.Mount, ids *container.IDs) {
+	if ids == nil || ids.Count > ttyGroup {
+		return
+	}
+	for i := range mounts {
+		mounts[i].Options = slices.DeleteFunc(mounts[i].Options, func(o string) bool { return o == fmt.Sprintf("gid=%d", ttyGroup) })
+	}
 }

@@ -196,7 +196,11 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 
 // setPath takes --path from the environment where it isn't given.
 func (a *app) setPath(f *pflag.FlagSet) error {
-	if path := a.getenv("DOCKER2013_PATH"); path != "" && !f.Changed("path") {
+	path := a.getenv("DOCKER2013_PATH")
+	if a.global.rootless {
+		path = "modern"
+	}
+	if path != "" && !f.Changed("path") {
 		return f.Set("path", path)
 	}
 	return nil
