@@ -40,6 +40,11 @@ func mappings(ids *container.IDs) []specs.LinuxIDMapping {
 	if ids == nil {
 		return nil
 	}
+	if ids.First == 0 && ids.Count > 1 {
+		// The daemon's own, in a user namespace: its root is the user, the others
+		// are subordinate ids, and no line may span both (user_namespaces(7)).
+		return []specs.LinuxIDMapping{{Size: 1}, {ContainerID: 1, HostID: 1, Size: ids.Count - 1}}
+	}
 	return []specs.LinuxIDMapping{{HostID: ids.First, Size: ids.Count}}
 }
 
