@@ -46,7 +46,7 @@ const cgroup = "docker2013"
 
 type options struct {
 	root, tcp, http, union, logLevel, pidFile, cgroup, shim, socket string
-	insecureRemote, cleanup, rootless                                         bool
+	insecureRemote, cleanup, rootless                               bool
 	maxLayer, usernsRange                                           string
 }
 
