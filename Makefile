@@ -22,6 +22,7 @@ build: setup ## build bin/docker2013 (static) and bin/dockerd2013 (links liblxc)
 	@scripts/build.sh
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+	@scripts/setup.sh runc
 	@scripts/test.sh
 
 test-vm: build ## the end-to-end tests in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)

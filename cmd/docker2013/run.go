@@ -102,7 +102,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	f.Int("oom-score-adj", 0, "the OOM killer's preference: a `number` from -1000 to 1000")
 	f.String("pid", "", "PID namespace: `host`, or container:ID")
 	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
-	f.String("userns", "", "user namespace: `host`")
+	f.String("userns", "", "user `namespace`: host, or auto, where root inside is nobody outside")
 	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
 	f.StringArray("label-file", nil, "labels from a `file`, KEY=VALUE a line")
 	f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
@@ -196,7 +196,11 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 
 // setPath takes --path from the environment where it isn't given.
 func (a *app) setPath(f *pflag.FlagSet) error {
-	if path := a.getenv("DOCKER2013_PATH"); path != "" && !f.Changed("path") {
+	path := a.getenv("DOCKER2013_PATH")
+	if a.global.rootless {
+		path = "modern"
+	}
+	if path != "" && !f.Changed("path") {
 		return f.Set("path", path)
 	}
 	return nil

@@ -142,6 +142,7 @@ func (s *shim) tell(conn *Conn) error {
 }
 
 func (s *shim) launch(m Message) (*streams, error) {
+	s.order = StartOrder{} // of the last container
 	if err := m.Read(&s.order); err != nil {
 		return nil, err
 	}
@@ -162,9 +163,18 @@ func (s *shim) launch(m Message) (*streams, error) {
 		return nil, err
 	}
 	files = append(files, streams.child...)
-	born := func(pidfd int) {
+	ids, err := newIDMapper(s.order)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, ids.files()...)
+	born := func(pid, pidfd int) error {
 		streams.closeChild()
+		if err := ids.write(pid); err != nil {
+			return err
+		}
 		streams.takeTerminal(pidfd, s.order)
+		return nil
 	}
 	s.pid, s.pidfd, err = program.Run(files, born)
 	CloseAll(m.Files[1:])
