@@ -24,12 +24,9 @@ func takeCensus(root string) census {
 			c["the mount "+m] = true
 		}
 	}
-	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(filepath.Base(path), "course") {
-			c["the cgroup "+path] = true
-		}
-		return nil
-	})
+	for _, dir := range cgroupsNamed("course") {
+		c["the cgroup "+dir] = true
+	}
 	for _, place := range []struct{ what, pattern string }{
 		{"network device", "/sys/class/net/course*"},
 		{"network namespace", "/run/netns/*"},
@@ -57,20 +54,37 @@ func takeCensus(root string) census {
 	return c
 }
 
-// since is what there is now and wasn't then. What is on its way out gets a moment.
+// cgroupsNamed are the cgroups with a word in their name.
+func cgroupsNamed(word string) []string {
+	var found []string
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.Contains(d.Name(), word) {
+			found = append(found, path)
+		}
+		return nil // what vanishes meanwhile isn't there
+	})
+	return found
+}
+
+// since is what there is now and wasn't then.
 func (c census) since(root string) []string {
-	var left []string
-	for range 30 {
-		left = nil
+	return settle(func() (list []string) {
 		for thing := range takeCensus(root) {
 			if !c[thing] {
-				left = append(left, thing)
+				list = append(list, thing)
 			}
 		}
-		if len(left) == 0 {
+		return list
+	})
+}
+
+// settle looks until nothing is found: what is on its way out gets a moment.
+func settle(find func() []string) (found []string) {
+	for range 30 {
+		if found = find(); len(found) == 0 {
 			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	return left
+	return found
 }

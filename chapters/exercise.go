@@ -2,6 +2,7 @@ package chapters
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,17 +55,16 @@ func (h *Host) openExercise(ctx context.Context, x *Exercise, fresh bool) (*Shel
 
 // Start brings the exercise's start, after taking away what is there of it.
 func (h *Host) Start(ctx context.Context, x *Exercise, line func(string)) error {
-	if err := h.TakeAway(ctx, x, line); err != nil {
-		return err
+	if h.Started(x) {
+		if err := h.TakeAway(ctx, x, line); err != nil {
+			return err
+		}
 	}
 	s, err := h.openExercise(ctx, x, true)
 	if err != nil {
 		return err
 	}
-	if err := s.script(ctx, "start", x.Start, line); err != nil {
-		return fmt.Errorf("%s: %w", x.ID, err)
-	}
-	return s.Leave()
+	return errors.Join(s.script(ctx, x.ID+" start", x.Start, line), s.Leave())
 }
 
 // Solve brings the solved state.
@@ -73,10 +73,7 @@ func (h *Host) Solve(ctx context.Context, x *Exercise, line func(string)) error 
 	if err != nil {
 		return err
 	}
-	if err := s.script(ctx, "solution", x.Solution, line); err != nil {
-		return fmt.Errorf("%s: %w", x.ID, err)
-	}
-	return s.Leave()
+	return errors.Join(s.script(ctx, x.ID+" solution", x.Solution, line), s.Leave())
 }
 
 // TakeAway removes everything of the exercise.
@@ -87,24 +84,29 @@ func (h *Host) TakeAway(ctx context.Context, x *Exercise, line func(string)) err
 		return err
 	}
 	if started && strings.TrimSpace(x.Reset) != "" {
-		if err := s.script(ctx, "reset", x.Reset, line); err != nil {
-			return fmt.Errorf("%s: %w", x.ID, err)
-		}
+		err = s.script(ctx, x.ID+" reset", x.Reset, line)
 	}
-	return s.Close(ctx)
+	return errors.Join(err, s.Close(ctx))
 }
 
-// script runs one of an exercise's scripts. Where it fails, the shell is left.
+// script runs one of an exercise's scripts. They share no variables: the learner's
+// shell hasn't got them either.
 func (s *Shell) script(ctx context.Context, name, text string, line func(string)) error {
+	defer s.forget()
 	status, err := s.Run(ctx, name, text, line)
 	if err == nil && status != 0 {
 		err = fmt.Errorf("it ended with status %d", status)
 	}
 	if err != nil {
-		_ = s.Leave()
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// forget drops what a script has left to the next one.
+func (s *Shell) forget() {
+	_ = os.Remove(s.state("variables"))
+	_ = os.Remove(s.state("folder"))
 }
 
 // Judge checks the state of the system.
@@ -118,9 +120,7 @@ func (h *Host) Judge(ctx context.Context, x *Exercise) (v Verdict) {
 			v.Err = err
 		}
 	}()
-	// What a check sets is its own.
-	variables := content(s.state("variables"))
-	defer func() { _ = os.WriteFile(s.state("variables"), []byte(variables), 0o644) }()
+	defer s.forget()
 	if err := os.WriteFile(s.state("results"), nil, 0o644); err != nil {
 		return Verdict{Err: err, Status: -1}
 	}
@@ -149,3 +149,10 @@ func (x *Exercise) Hint(lang Lang, name string) string {
 
 // Text is the exercise's prose.
 func (x *Exercise) Text(lang Lang) *ExerciseProse { return x.chapter.prose[lang].Exercises[x.Name] }
+
+// Variables are what the exercise's scripts find in their environment, for a
+// learner's own shell: KEY=VALUE, in the order in which they matter.
+func (h *Host) Variables(x *Exercise) []string {
+	dir := filepath.Join(h.dir(), x.ID)
+	return append(h.variables(dir, x.chapter, x.Path), "DOCKER2013_LABEL="+labelKey+"="+x.ID)
+}

@@ -112,11 +112,8 @@ func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) 
 			return err
 		}
 	}
-	s.env = append(cleanEnv(),
-		"PATH="+s.host.Bin+":"+os.Getenv("PATH"),
-		"DOCKER="+s.host.Addr, "HTTP="+s.host.HTTP, "ROOT="+s.host.Root,
-		"DOCKER2013_PATH="+string(path), "DOCKER2013_LABEL="+labelKey+"="+s.label,
-		"W="+s.W(), "FILES="+filepath.Join(s.dir, "files"), "CHAPTER="+c.ID,
+	s.env = append(cleanEnv(), s.host.variables(s.dir, c, path)...)
+	s.env = append(s.env, "PATH="+s.host.Bin+":"+os.Getenv("PATH"), "DOCKER2013_LABEL="+labelKey+"="+s.label,
 		"COURSE_STATE="+s.state(""), "BASH_ENV="+s.state("prelude"), s.mark)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -125,6 +122,14 @@ func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) 
 	s.output, s.got, s.done = w, make(chan string), make(chan struct{})
 	go s.read(r)
 	return nil
+}
+
+// variables are what every script finds in its environment.
+func (h *Host) variables(dir string, c *Chapter, path Path) []string {
+	return []string{
+		"W=" + filepath.Join(dir, "w"), "FILES=" + filepath.Join(dir, "files"), "CHAPTER=" + c.ID,
+		"DOCKER=" + h.Addr, "HTTP=" + h.HTTP, "ROOT=" + h.Root, "DOCKER2013_PATH=" + string(path),
+	}
 }
 
 // W is the folder that the scripts work in.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -12,8 +14,8 @@ import (
 )
 
 func (a *app) chapterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "chapter", Short: "List, play and test the course's chapters"}
-	cmd.AddCommand(a.testCommand())
+	cmd := &cobra.Command{Use: "chapter", Short: "The course's chapters, one by one", Args: cobra.NoArgs, RunE: noSuch}
+	cmd.AddCommand(a.listCommand(), a.playCommand(), a.testCommand())
 	return cmd
 }
 
@@ -47,6 +49,78 @@ func choose(list []*chapters.Chapter, args []string) ([]*chapters.Chapter, error
 	return chosen, nil
 }
 
+func (a *app) listCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the chapters, and how far you have come", Args: cobra.NoArgs}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		list, err := a.list()
+		if err != nil {
+			return err
+		}
+		p, err := chapters.ReadProgress()
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+		for _, c := range list {
+			passed := 0
+			for _, x := range c.Exercises {
+				if p.State(x.ID) == "passed" {
+					passed++
+				}
+			}
+			fmt.Fprintf(w, "%s\t%d of %d steps\t%d of %d exercises\t%s\n", c.ID, p.Done(c), len(c.Steps), passed, len(c.Exercises), c.Prose(a.language()).Title)
+		}
+		return w.Flush()
+	}
+	return cmd
+}
+
+func (a *app) playCommand() *cobra.Command {
+	var path string
+	var plain, json bool
+	cmd := &cobra.Command{Use: "play N", Short: "Play a chapter", Args: exactly("chapter play", "N")}
+	cmd.Example = "  docker2013 chapter play 4\n  docker2013 chapter play --plain --path both 7 | less"
+	f := cmd.Flags()
+	f.StringVar(&path, "path", "", "`classic`, modern or both ($DOCKER2013_PATH)")
+	f.BoolVar(&plain, "plain", false, "print it straight through, for scripts and screen readers")
+	f.BoolVar(&json, "json", false, "print what happens as JSON, an object a line")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if plain && json {
+			return errors.New("--plain and --json exclude each other")
+		}
+		paths, err := pathsOf(a.path(path))
+		if err != nil {
+			return err
+		}
+		list, err := a.list()
+		if err != nil {
+			return err
+		}
+		chosen, err := choose(list, args)
+		if err != nil {
+			return err
+		}
+		table, err := chapters.Sources()
+		if err != nil {
+			a.note("%v", err)
+		}
+		host, err := a.connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		tell := chapters.Plain(cmd.OutOrStdout(), a.language(), len(paths))
+		if json {
+			tell = chapters.JSON(cmd.OutOrStdout())
+		}
+		holds, err := host.Narrate(cmd.Context(), chosen[0], a.language(), paths, table, tell)
+		if err == nil && !holds {
+			err = errSaid
+		}
+		return err
+	}
+	return cmd
+}
+
 func (a *app) testCommand() *cobra.Command {
 	var path string
 	var verbose bool
@@ -78,7 +152,7 @@ func (a *app) testCommand() *cobra.Command {
 		}
 		t := &chapters.Tester{Host: host, Paths: paths, Out: out, Verbose: verbose}
 		if t.Sources, err = chapters.Sources(); err != nil {
-			fmt.Fprintf(out, "NOTE  %v\n", err)
+			a.note("%v", err)
 		}
 		for _, c := range list {
 			t.Test(ctx, c)
