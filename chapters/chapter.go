@@ -220,7 +220,30 @@ func load(dir fs.FS, id string) (*Chapter, error) {
 	if err == nil { // else everything that is missing would be told again
 		err = c.check()
 	}
+	c.fill()
 	return c, err
+}
+
+// fill puts empty texts where there are none, so that what is wrong can be told, and
+// the rest played.
+func (c *Chapter) fill() {
+	for _, lang := range Langs {
+		p := c.prose[lang]
+		if p == nil {
+			p = newProse()
+			c.prose[lang] = p
+		}
+		for _, s := range c.Steps {
+			if p.Steps[s.ID] == nil {
+				p.Steps[s.ID] = &StepProse{}
+			}
+		}
+		for _, x := range c.Exercises {
+			if p.Exercises[x.Name] == nil {
+				p.Exercises[x.Name] = &ExerciseProse{}
+			}
+		}
+	}
 }
 
 // lines are the single errors of a joined one.

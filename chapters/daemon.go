@@ -91,7 +91,7 @@ func startDaemon(ctx context.Context, addr, bin, root string) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	for range 200 {
-		if answers(addr) {
+		if _, err := (&Host{Addr: addr}).call(ctx, "version"); err == nil {
 			return nil
 		}
 		select {

@@ -17,8 +17,8 @@
 // # Where it runs
 //
 // A chapter's scripts run as bash on the host, one session ([Shell]) for each
-// path: a step is a bash of its own, which finds the variables, functions and the
-// working folder that the step before has left. A script that sets a trap on EXIT
+// path: a step is a bash of its own in the folder $W, which finds the variables and
+// functions that the step before has left. A script that sets a trap on EXIT
 // so cleans up when its step ends, and a step that fails leaves a shell to go on with.
 //
 // # Who cleans up

@@ -105,8 +105,7 @@ func (s *Shell) script(ctx context.Context, name, text string, line func(string)
 
 // forget drops what a script has left to the next one.
 func (s *Shell) forget() {
-	_ = os.Remove(s.state("variables"))
-	_ = os.Remove(s.state("folder"))
+	_ = os.Remove(s.state("variables")) // it may not have come to them
 }
 
 // Judge checks the state of the system.

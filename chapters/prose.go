@@ -31,6 +31,10 @@ type ExerciseProse struct {
 	Hints       map[string]string // by name; "": the general one
 }
 
+func newProse() *Prose {
+	return &Prose{Steps: map[string]*StepProse{}, Exercises: map[string]*ExerciseProse{}}
+}
+
 // section is a heading and what stands below it, up to the next one.
 type section struct {
 	level, line int
@@ -69,7 +73,7 @@ func (s section) text() string { return strings.TrimSpace(strings.Join(s.body, "
 
 // parseProse reads a chapter's text. Its errors begin with a line's number.
 func parseProse(text string) (*Prose, error) {
-	p := &Prose{Steps: map[string]*StepProse{}, Exercises: map[string]*ExerciseProse{}}
+	p := newProse()
 	var err error
 	var exercise *ExerciseProse
 	for i, s := range sections(text) {

@@ -4,10 +4,10 @@ set +eu
 if [ -r "$COURSE_STATE/variables" ]; then
 	. "$COURSE_STATE/variables" 2>/dev/null # what is readonly says so
 fi
-cd "$(cat "$COURSE_STATE/folder" 2>/dev/null || echo "$W")" 2>/dev/null || cd "$W"
+cd "$W"
 trap course_keep EXIT
 
-# course_keep leaves variables, functions and the working folder to the next script.
+# course_keep leaves variables and functions to the next script.
 course_keep() {
 	local course_status=$?
 	trap - EXIT
@@ -15,7 +15,6 @@ course_keep() {
 	unset BASH_EXECUTION_STRING
 	{ declare -p; declare -f; } >"$COURSE_STATE/variables.new" 2>/dev/null &&
 		mv "$COURSE_STATE/variables.new" "$COURSE_STATE/variables"
-	pwd >"$COURSE_STATE/folder"
 	return "$course_status"
 }
 
