@@ -18,11 +18,15 @@ help: ## list the targets
 setup: ## install what is missing: Debian packages, the module go-lxc
 	@scripts/setup.sh
 
-build: setup ## build bin/docker2013 (static) and bin/dockerd2013 (links liblxc)
+build: setup ## build the programs in bin/; only dockerd2013 links liblxc
 	@scripts/build.sh
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+<<<<<<< HEAD
 	@scripts/setup.sh runc
+=======
+	@scripts/setup.sh tmux strace
+>>>>>>> player
 	@scripts/test.sh
 
 test-vm: build ## the end-to-end tests in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)

@@ -50,7 +50,7 @@ strict=()
 	done <<<"$targets"
 
 	step end-to-end tests
-	go_test ./e2e/...
+	go_test -timeout 20m ./e2e/... # the course alone may take five
 
 	step "tests in a virtual machine: Debian's kernel, cgroup v2 alone, AppArmor"
 	scripts/test-vm.sh -json || status=1
