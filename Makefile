@@ -22,11 +22,7 @@ build: setup ## build the programs in bin/; only dockerd2013 links liblxc
 	@scripts/build.sh
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
-<<<<<<< HEAD
-	@scripts/setup.sh runc
-=======
-	@scripts/setup.sh tmux strace
->>>>>>> player
+	@scripts/setup.sh runc tmux
 	@scripts/test.sh
 
 test-vm: build ## the end-to-end tests in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)
