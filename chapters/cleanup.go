@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,14 +31,16 @@ func (h *Host) Cleanup(ctx context.Context, list []*Chapter, out io.Writer) erro
 			}
 		}
 	}
-	killMarked(markKey)
+	killMarked(markKey + h.Root + "/")
 	_, rerr := h.removeContainers(ctx, labelKey)
 	err = errors.Join(err, rerr)
 	_, rerr = h.removeImages(ctx, nil)
 	err = errors.Join(err, rerr, removeTree(h.dir(), true))
-	ended := ownDaemon(h.Root) != 0
-	if ended {
+	if ownDaemon(h.Root) != 0 {
 		err = errors.Join(err, endDaemon(h.Root))
+	}
+	for thing := range before {
+		removeStray(thing)
 	}
 
 	left := settle(func() []string { return slices.Sorted(maps.Keys(h.ofCourse(ctx))) })
@@ -77,6 +80,36 @@ func CleanupWithout(ctx context.Context, list []*Chapter, addr, bin string, out 
 	return h.Cleanup(ctx, list, out)
 }
 
+// removeStray removes what a killed script has left beside our folders: things named
+// course…. That it is gone is for the lists to prove.
+func removeStray(thing string) {
+	_, what, _ := strings.Cut(thing, "the ")
+	kind, name := what, ""
+	for _, k := range []string{"cgroup", "network device", "network namespace", "device", "mount"} {
+		if rest, ok := strings.CutPrefix(what, k+" "); ok {
+			kind, name = k, rest
+			break
+		}
+	}
+	switch kind {
+	case "cgroup":
+		if strings.HasPrefix(filepath.Base(name), "course") {
+			_ = os.Remove(name) // rmdir: the kernel refuses one that is in use
+		}
+	case "network device":
+		_ = exec.Command("ip", "link", "delete", filepath.Base(name)).Run()
+	case "network namespace":
+		_ = exec.Command("ip", "netns", "delete", filepath.Base(name)).Run()
+	case "device":
+		loop, _, _ := strings.Cut(name, " ")
+		_ = exec.Command("losetup", "-d", "/dev/"+loop).Run()
+	case "mount":
+		if strings.HasPrefix(filepath.Base(name), "course") {
+			_ = unix.Unmount(name, unix.MNT_DETACH)
+		}
+	}
+}
+
 // nobodyPlays makes sure that no chapter is being played.
 func (h *Host) nobodyPlays() error {
 	dirs, err := filepath.Glob(filepath.Join(h.dir(), "*"))
@@ -97,7 +130,7 @@ func (h *Host) nobodyPlays() error {
 func (h *Host) ofCourse(ctx context.Context) census {
 	c := census{}
 	for thing := range takeCensus(h.Root) {
-		if !strings.HasPrefix(thing, "the mount ") || strings.Contains(thing, h.dir()+"/") {
+		if !strings.HasPrefix(thing, "the mount ") || strings.Contains(thing, h.dir()+"/") || strings.HasPrefix(filepath.Base(thing), "course") {
 			c[thing] = true
 		}
 		if !strings.HasPrefix(thing, "the container ") {

@@ -26,7 +26,8 @@ const StepTime = 60 * time.Second
 // maxLine is how much of a line of output is kept.
 const maxLine = 4096
 
-// markKey is the variable that all processes of the course have.
+// markKey is the variable that all processes of the course have: the shell's folder,
+// which tells whose they are.
 const markKey = "DOCKER2013_COURSE="
 
 //go:embed shell.sh
@@ -59,7 +60,7 @@ func (h *Host) open(ctx context.Context, c *Chapter, name, label string, path Pa
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the course makes namespaces and mounts: be root, with sudo")
 	}
-	s := &Shell{host: h, label: label, dir: filepath.Join(h.dir(), name), mark: markKey + name}
+	s := &Shell{host: h, label: label, dir: filepath.Join(h.dir(), name), mark: markKey + filepath.Join(h.dir(), name)}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -322,8 +323,8 @@ func marked(mark string) map[int]string {
 		if _, err := fmt.Sscanf(file, "/proc/%d/environ", &pid); err != nil || pid == os.Getpid() {
 			continue
 		}
-		cmdline := content(fmt.Sprintf("/proc/%d/cmdline", pid))
-		found[pid] = fmt.Sprintf("%d %s", pid, strings.TrimSpace(strings.ReplaceAll(cmdline, "\x00", " ")))
+		cmdline := strings.Fields(strings.ReplaceAll(content(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00", " "))
+		found[pid] = fmt.Sprintf("%d %.60s", pid, strings.Join(cmdline, " "))
 	}
 	return found
 }
