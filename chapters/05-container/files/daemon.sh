@@ -6,7 +6,10 @@ daemon() {
   setsid -f dockerd2013 --root "$1" --tcp 127.0.0.1:0 --http 127.0.0.1:0 --pidfile "$1.pid" \
     --cgroup-parent "course-$CHAPTER" </dev/null >"$1.log" 2>&1
   for _ in $(seq 100); do
-    if grep -oE 'msg=ready tcp=[0-9.:]+' "$1.log" | cut -d = -f 3 >"$1.address"; then return 0; fi
+    if grep -q 'msg=ready' "$1.log"; then
+      grep -oE 'msg=ready tcp=[0-9.:]+' "$1.log" | cut -d = -f 3 >"$1.address"
+      return 0
+    fi
     if grep -q '^dockerd2013: ' "$1.log"; then return 1; fi
     sleep .05
   done
