@@ -23,10 +23,10 @@ halt() {
   gone "$1"
 }
 
-# gone PID: waits until there is no such process.
+# gone PID: waits until that process has ended; a zombie has.
 gone() {
   for _ in $(seq 100); do
-    [ -d "/proc/$1" ] || return 0
+    readlink "/proc/$1/exe" >/dev/null || return 0
     sleep .05
   done
   return 1
