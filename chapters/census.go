@@ -43,8 +43,8 @@ func takeCensus(root string) census {
 		}
 	}
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, file := range files {
-		if backing := strings.TrimSpace(content(file)); strings.HasPrefix(backing, root) || strings.Contains(backing, "course") {
+	for _, file := range files { // such a device goes when it is unmounted
+		if backing := strings.TrimSpace(content(file)); strings.HasPrefix(backing, root+"/course/") {
 			c["the device "+filepath.Base(filepath.Dir(filepath.Dir(file)))+" of "+backing] = true
 		}
 	}

@@ -39,7 +39,7 @@ func (h *Host) Cleanup(ctx context.Context, list []*Chapter, out io.Writer) erro
 	if ownDaemon(h.Root) != 0 {
 		err = errors.Join(err, endDaemon(h.Root))
 	}
-	for thing := range before {
+	for _, thing := range slices.Backward(slices.Sorted(maps.Keys(before))) { // what is inside first
 		removeStray(thing)
 	}
 
@@ -83,30 +83,24 @@ func CleanupWithout(ctx context.Context, list []*Chapter, addr, bin string, out 
 // removeStray removes what a killed script has left beside our folders: things named
 // course…. That it is gone is for the lists to prove.
 func removeStray(thing string) {
-	_, what, _ := strings.Cut(thing, "the ")
-	kind, name := what, ""
-	for _, k := range []string{"cgroup", "network device", "network namespace", "device", "mount"} {
-		if rest, ok := strings.CutPrefix(what, k+" "); ok {
-			kind, name = k, rest
-			break
-		}
+	slash := strings.IndexByte(thing, '/')
+	if slash < 0 {
+		return
+	}
+	kind, path := strings.TrimSpace(thing[:slash]), thing[slash:]
+	name := filepath.Base(path)
+	if !strings.HasPrefix(name, "course") {
+		return
 	}
 	switch kind {
-	case "cgroup":
-		if strings.HasPrefix(filepath.Base(name), "course") {
-			_ = os.Remove(name) // rmdir: the kernel refuses one that is in use
-		}
-	case "network device":
-		_ = exec.Command("ip", "link", "delete", filepath.Base(name)).Run()
-	case "network namespace":
-		_ = exec.Command("ip", "netns", "delete", filepath.Base(name)).Run()
-	case "device":
-		loop, _, _ := strings.Cut(name, " ")
-		_ = exec.Command("losetup", "-d", "/dev/"+loop).Run()
-	case "mount":
-		if strings.HasPrefix(filepath.Base(name), "course") {
-			_ = unix.Unmount(name, unix.MNT_DETACH)
-		}
+	case "the cgroup":
+		_ = os.Remove(path) // rmdir: the kernel refuses one that is in use
+	case "the network device":
+		_ = exec.Command("ip", "link", "delete", name).Run()
+	case "the network namespace":
+		_ = exec.Command("ip", "netns", "delete", name).Run()
+	case "the mount":
+		_ = unix.Unmount(path, unix.MNT_DETACH)
 	}
 }
 

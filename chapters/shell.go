@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -254,7 +255,7 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 
 // exitStatus is that of a shell: 128 and more for a signal.
 func exitStatus(exit *exec.ExitError) int {
-	if ws, ok := exit.Sys().(unix.WaitStatus); ok && ws.Signaled() {
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
 	return exit.ExitCode()

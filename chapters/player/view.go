@@ -401,9 +401,9 @@ func (m *model) exerciseLines(x *chapters.Exercise, st styles) []string {
 	text := x.Text(m.Lang)
 	var lines []string
 	add := func(block string) { lines = append(lines, strings.Split(block, "\n")...) }
-	state := m.progress.State(x.ID)
+	about := fmt.Sprintf("%s · "+w.Level+" · %s · %s", x.ID, x.Level, w.Name(x.Kind), w.Name(m.progress.State(x.ID)))
 	add(st.title.Render(wrap(text.Title, width)))
-	add(st.dim.Render(fmt.Sprintf("%s · "+w.Level+" · %s · %s", x.ID, x.Level, x.Kind, state)))
+	add(st.dim.Render(wrap(about, width)))
 	lines = append(lines, "")
 	add(m.text(text.Task, width, st))
 	lines = append(lines, "")
@@ -412,7 +412,7 @@ func (m *model) exerciseLines(x *chapters.Exercise, st styles) []string {
 	case m.running:
 		add(st.dim.Render(w.Running))
 	case started:
-		add(st.strong.Render("W=" + m.Host.W(x)))
+		add(st.strong.Render(ansi.Hardwrap("W="+m.Host.W(x), width, true)))
 		add(wrap(w.CheckIt, width))
 	default:
 		add(wrap(w.StartIt, width))
