@@ -39,6 +39,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() {
 		m.cancel()
 		m.jobs.wait()
+		if len(m.stage.shells) > 0 {
+			fmt.Fprintln(os.Stderr, chapters.In(m.Lang).TakingAway)
+		}
 		err = errors.Join(err, m.stage.close(ctx))
 	}()
 	_, err = program.Run()
@@ -175,6 +178,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
+		return m, tea.ClearScreen // what a terminal makes of its old lines isn't known
 	case tea.KeyPressMsg:
 		m.problem = ""
 		return m, m.press(msg.String())

@@ -25,7 +25,7 @@ halt() {
 
 # gone PID: waits until that process has ended; a zombie has.
 gone() {
-  for _ in $(seq 100); do
+  for _ in $(seq 400); do
     readlink "/proc/$1/exe" >/dev/null || return 0
     sleep .05
   done
