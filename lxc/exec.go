@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -159,6 +160,12 @@ func attachAndWait(order attachOrder, signals <-chan os.Signal) (unix.WaitStatus
 	c, err := golxc.NewContainer(order.Name, order.LXCPath)
 	if err != nil {
 		return 0, err
+	}
+	// Keyrings are the thread's, and in no namespace: without this the program had
+	// the daemon's (session-keyring(7)). lxc-start sees to it for the first one.
+	runtime.LockOSThread()
+	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {
+		return 0, fmt.Errorf("start a keyring: %w", errno)
 	}
 	options := golxc.DefaultAttachOptions
 	options.ClearEnv = true

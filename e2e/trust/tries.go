@@ -50,6 +50,7 @@ const (
 	Secret     = "DOCKER2013_TRUST"  // a variable in the daemon's environment
 	DaemonPort = "DAEMON_PORT"       // a variable in the probe's, with the daemon's port
 	HostPts    = "HOST_PTS"          // another, with the number of a terminal
+	Cgroup     = "HOST_CGROUP"       // another, with the name of the containers' cgroup
 	// FileCaps is a copy of the probe that has CAP_SYS_ADMIN as a file.
 	FileCaps = "/probe-with-caps"
 )
@@ -162,10 +163,8 @@ func cgroupPath() error {
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(data)) {
-		if !strings.HasSuffix(strings.TrimSpace(line), ":/") {
-			return nil
-		}
+	if strings.Contains(string(data), os.Getenv(Cgroup)) {
+		return nil
 	}
 	return errHidden
 }
