@@ -240,7 +240,7 @@ func (d *trusted) setup(t *testing.T, path string, s trust.Setup) string {
 	}
 	cmd := exec.Command("/bin/bash", "-euc", s.Script)
 	cmd.Dir = work
-	cmd.Env = append(os.Environ(), "DOCKER="+d.tcp, "DOCKER2013_PATH="+path, "PATH="+binaries+":"+os.Getenv("PATH"), "OUT="+out, "BIN="+binaries)
+	cmd.Env = append(os.Environ(), "DOCKER="+d.tcp, "DOCKER2013_PATH="+path, "PATH="+binaries+":"+os.Getenv("PATH"), "OUT="+out, "PROBE="+d.probe)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	answer, err := cmd.Output()

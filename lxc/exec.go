@@ -100,7 +100,8 @@ func (p *process) attach(ctx context.Context, e container.Exec) (report attachRe
 	defer reportR.Close()
 	defer reportW.Close()
 
-	cmd := exec.Command(p.rt.self[0], p.rt.self[1:]...)
+	cmd := exec.Command(p.rt.attacher.path(p.rt.self[0]), p.rt.self[1:]...)
+	cmd.Args[0] = p.rt.self[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Streams.In, e.Streams.Out, e.Streams.Err
 	cmd.ExtraFiles = []*os.File{orderR, reportW} // 3 and 4
 	cmd.Env = []string{}
