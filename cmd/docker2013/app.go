@@ -177,6 +177,7 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.runCommand(), a.createCommand(), a.execCommand(), a.startCommand(), a.attachCommand(),
 		a.xrayCommand(), a.compareCommand(), a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), completionCommand())
+	root.AddCommand(a.learnCommands()...)
 	for _, p := range plain {
 		root.AddCommand(p.command(a))
 	}

@@ -14,6 +14,7 @@ const (
 	groupImages = "images"
 	groupFiles  = "files"
 	groupDaemon = "daemon"
+	groupLearn  = "learn"
 	groupHere   = "here"
 )
 
@@ -23,6 +24,7 @@ var groups = []*cobra.Group{
 	{ID: groupImages, Title: "Images:"},
 	{ID: groupFiles, Title: "A container's files:"},
 	{ID: groupDaemon, Title: "The daemon:"},
+	{ID: groupLearn, Title: "Learn:"},
 	{ID: groupHere, Title: "This program:"},
 }
 

@@ -74,7 +74,6 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 	}
 	args := cloneArgs{flags: p.Flags | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD)}
 	var fd int32 = -1
-	args.pidfd = uint64(uintptr(unsafe.Pointer(&fd)))
 	if p.Into >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(files[p.Into])
@@ -88,10 +87,9 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 		defer runtime.UnlockOSThread()
 	}
 	syscall.ForkLock.Lock()
-	pid, errno := clone(&args, calls, pipe[1])
+	pid, errno := clone(&args, &fd, calls, pipe[1])
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(keep)
-	runtime.KeepAlive(&fd)
 	if errno != 0 {
 		return 0, -1, errors.Join(&Failure{"clone3", errno}, unix.Close(pipe[0]), unix.Close(pipe[1]))
 	}
@@ -166,9 +164,11 @@ func readAll(fd int, b []byte) (n int, err error) {
 //go:norace
 //go:noinline
 //go:nocheckptr
-func clone(args *cloneArgs, calls []rawCall, errPipe int) (pid int, errno unix.Errno) {
+func clone(args *cloneArgs, pidfd *int32, calls []rawCall, errPipe int) (pid int, errno unix.Errno) {
 	var slots [MaxSlots + 1]uintptr
 	beforeFork()
+	// It is on the stack, which stays where it is only from here on.
+	args.pidfd = uint64(uintptr(unsafe.Pointer(pidfd)))
 	r, _, e := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
 	if e != 0 || r != 0 {
 		afterFork()
