@@ -26,7 +26,7 @@ func dockerSpec(d *trusted) ([]byte, error) {
 	s := &specs.Spec{
 		Version: "1.0.2", Hostname: "runc", Root: &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{
-			Args: []string{"/probe"}, Cwd: "/", Env: []string{"PATH=/bin", trust.DaemonPort + "=" + d.port, trust.HostPts + "=" + d.pts},
+			Args: []string{"/probe"}, Cwd: "/", Env: []string{"PATH=/bin", trust.DaemonPort + "=" + d.port, trust.HostPts + "=" + d.pts, trust.Cgroup + "=" + d.cgroup},
 			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
 		},
 		Mounts: []specs.Mount{

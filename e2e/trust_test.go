@@ -45,11 +45,20 @@ func TestTrust(t *testing.T) {
 			}
 			return modern
 		}
-		out := d.client(t, path, "run", "-e", trust.DaemonPort+"="+d.port, "-e", trust.HostPts+"="+d.pts, "-v", d.probe+":/probe:ro", "-v", d.capable+":"+trust.FileCaps+":ro", "base", "/probe")
-		answers := parseAnswers(out)
+		answers := parseAnswers(d.client(t, path, d.run("/probe")...))
 		if path == "modern" {
 			modern = answers
 		}
+		t.Run(path+"/by exec", func(t *testing.T) {
+			// Who comes later, by exec, is no less confined.
+			id := strings.TrimSpace(d.client(t, path, append(d.run("/bin/sleep", "-d"), "1000")...))
+			byExec := parseAnswers(d.client(t, path, append(append([]string{"exec"}, d.hints()...), id, "/probe")...))
+			for name, answer := range answers {
+				if byExec[name] != answer && name != "pids" { // which sees the sleep
+					t.Errorf("%s: the answer is %q, and %q in the container itself", name, byExec[name], answer)
+				}
+			}
+		})
 		for _, s := range trust.Table {
 			for _, p := range s.Probes {
 				t.Run(path+"/"+p.Name, func(t *testing.T) {
@@ -81,8 +90,7 @@ func TestTrust(t *testing.T) {
 	t.Run("no weaker with a user namespace", func(t *testing.T) {
 		// Whoever is root of a namespace of his own has more capabilities in it
 		// than anybody had before: nothing may be open to him for that.
-		answers := parseAnswers(d.client(t, "modern", "run", "--userns", "auto", "-e", trust.DaemonPort+"="+d.port, "-e", trust.HostPts+"="+d.pts,
-			"-v", d.probe+":/probe:ro", "-v", d.capable+":"+trust.FileCaps+":ro", "base", "/probe"))
+		answers := parseAnswers(d.client(t, "modern", d.run("/probe", "--userns", "auto")...))
 		for name, answer := range modern {
 			if ours := answers[name]; ours == trust.Allowed && answer != trust.Allowed && name != "ids" {
 				t.Errorf("%s: the answer is %q, without a user namespace it is %q", name, ours, answer)
@@ -197,6 +205,18 @@ func (d *trusted) client(t *testing.T, path string, args ...string) string {
 	return string(out)
 }
 
+// run is the command line of a container that has the probe.
+func (d *trusted) run(program string, options ...string) []string {
+	line := append(append([]string{"run"}, d.hints()...),
+		"-v", d.probe+":/probe:ro", "-v", d.capable+":"+trust.FileCaps+":ro")
+	return append(append(line, options...), "base", program)
+}
+
+// hints tell the probe where on the host to look for what it mustn't find.
+func (d *trusted) hints() []string {
+	return []string{"-e", trust.DaemonPort + "=" + d.port, "-e", trust.HostPts + "=" + d.pts, "-e", trust.Cgroup + "=" + d.cgroup}
+}
+
 func parseAnswers(out string) map[string]string {
 	answers := map[string]string{}
 	for line := range strings.Lines(out) {
@@ -220,7 +240,7 @@ func (d *trusted) setup(t *testing.T, path string, s trust.Setup) string {
 	}
 	cmd := exec.Command("/bin/bash", "-euc", s.Script)
 	cmd.Dir = work
-	cmd.Env = append(os.Environ(), "DOCKER="+d.tcp, "DOCKER2013_PATH="+path, "PATH="+binaries+":"+os.Getenv("PATH"), "OUT="+out, "BIN="+binaries)
+	cmd.Env = append(os.Environ(), "DOCKER="+d.tcp, "DOCKER2013_PATH="+path, "PATH="+binaries+":"+os.Getenv("PATH"), "OUT="+out, "PROBE="+d.probe)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	answer, err := cmd.Output()

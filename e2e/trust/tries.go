@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +51,7 @@ const (
 	Secret     = "DOCKER2013_TRUST"  // a variable in the daemon's environment
 	DaemonPort = "DAEMON_PORT"       // a variable in the probe's, with the daemon's port
 	HostPts    = "HOST_PTS"          // another, with the number of a terminal
+	Cgroup     = "HOST_CGROUP"       // another, with the name of the containers' cgroup
 	// FileCaps is a copy of the probe that has CAP_SYS_ADMIN as a file.
 	FileCaps = "/probe-with-caps"
 )
@@ -162,10 +164,8 @@ func cgroupPath() error {
 	if err != nil {
 		return err
 	}
-	for line := range strings.Lines(string(data)) {
-		if !strings.HasSuffix(strings.TrimSpace(line), ":/") {
-			return nil
-		}
+	if strings.Contains(string(data), os.Getenv(Cgroup)) {
+		return nil
 	}
 	return errHidden
 }
@@ -695,5 +695,49 @@ func MakeQueue() error {
 func RemoveQueue() {
 	if name, err := unix.BytePtrFromString(QueueName); err == nil {
 		_, _, _ = syscall.Syscall(unix.SYS_MQ_UNLINK, uintptr(unsafe.Pointer(name)), 0, 0)
+	}
+}
+
+// HoldExe waits for a process in the container that executes a program from outside,
+// and tries to get at its file (CVE-2019-5736): while it is executed nobody can
+// write to it (ETXTBSY), but who holds it can wait. It returns the answer: "sealed",
+// "read-only", or "none" if no such process was seen.
+func HoldExe() string {
+	end := time.Now().Add(6 * time.Second)
+	held := -1
+	for held < 0 {
+		if time.Now().After(end) {
+			return "none"
+		}
+		entries, _ := os.ReadDir("/proc")
+		for _, e := range entries {
+			if _, err := strconv.Atoi(e.Name()); err != nil {
+				continue
+			}
+			exe := "/proc/" + e.Name() + "/exe"
+			target, err := os.Readlink(exe)
+			if err != nil || strings.HasPrefix(target, "/bin/") || target == "/probe" {
+				continue
+			}
+			if fd, err := unix.Open(exe, unix.O_RDONLY, 0); err == nil {
+				held = fd
+			}
+		}
+	}
+	if seals, err := unix.FcntlInt(uintptr(held), unix.F_GET_SEALS, 0); err == nil && seals&unix.F_SEAL_WRITE != 0 {
+		return "sealed"
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(held, &fs); err == nil && fs.Flags&unix.ST_RDONLY != 0 {
+		return "read-only"
+	}
+	for {
+		fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", held), unix.O_WRONLY, 0)
+		if err == nil {
+			_ = unix.Close(fd)
+		}
+		if !errors.Is(err, unix.ETXTBSY) || time.Now().After(end) {
+			return Answer(err)
+		}
 	}
 }

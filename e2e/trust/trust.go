@@ -88,7 +88,7 @@ func Document() string {
 			row(p.Name, p.Tries, p.Classic, p.Modern, p.Worse)
 		}
 	}
-	return b.String()
+	return b.String() + footer
 }
 
 const header = `# What holds, and what didn't in 2013
@@ -96,7 +96,32 @@ const header = `# What holds, and what didn't in 2013
 %d tries to get out of a container, or to change what is outside, each made in a real
 container of each path, by root, with default settings. ` + "`go test ./e2e -run TestTrust`" + ` makes
 them all, and makes those from inside under runc with Docker's default settings too:
-whatever runc refuses, the modern path must refuse.
+whatever runc refuses, the modern path must refuse. By exec the answers must be the same,
+and with --userns auto nothing more may be allowed.
+
+An answer is "allowed", the name of an errno, or what was found. Classic is the container
+of 2013 on the LXC of today, which closes some of what LXC left open then: keyrings,
+links in an image.
 
 This file is written from the test's table (package e2e/trust), with ` + "`-update`" + `.
+`
+
+const footer = `
+## Root, and nobody
+
+In the table root inside is root outside, as with Docker's defaults: what stands between
+the two are capabilities, the filter and what is masked. ` + "`run --userns auto`" + ` (modern path)
+puts something behind these: a user namespace in which the container's ids 0 to 65535 are
+ids of the host that nobody has, a range for each container, out of the daemon's
+` + "`--userns-range`" + `. The layers and the container's own branch are mounted with their owners
+mapped (Linux 5.19, mount_setattr(2)): on the disk root's file stays root's, so diff,
+commit, tar and cp speak of owners as the container does. There are no device nodes but
+the host's, bind-mounted, and none can be made. What is mounted with -v keeps its owners,
+and is nobody's inside.
+
+` + "`docker2013 --rootless run …`" + ` is for who isn't root at all: the client starts a daemon of
+the user's own, which is root of a user namespace, below ~/.local/share/docker2013. It has
+the modern path only, no cgroups, so no limits, no pause and no statistics; and without
+newuidmap and a line in /etc/subuid one user and one group only, so that images with
+files of others can't be unpacked. It goes on until it is ended: its PID is in the file lock.
 `
