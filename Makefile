@@ -13,7 +13,7 @@ endif
 .PHONY: help setup build test test-vm bench demo stop fmt tidy clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, the module go-lxc
 	@scripts/setup.sh
@@ -25,7 +25,7 @@ test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as
 	@scripts/setup.sh runc tmux
 	@scripts/test.sh
 
-test-vm: build ## the end-to-end tests in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)
+test-vm: build ## the tests of the kernel again, in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)
 	@scripts/test-vm.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)

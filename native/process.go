@@ -18,9 +18,6 @@ import (
 // in common: limits, streams, identity, and at last the program itself.
 func (w *writer) process(s *specs.Spec, x setup) {
 	p := s.Process
-	if !x.user.is { // else done already, see userNamespace
-		w.limits(p)
-	}
 	if !x.terminal {
 		for fd, file := range x.stdio {
 			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
@@ -29,8 +26,9 @@ func (w *writer) process(s *specs.Spec, x setup) {
 	if x.controlling {
 		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
 	}
-	if !x.user.is {
+	if !x.user.is { // else done already, see userNamespace
 		w.labels(p)
+		w.limits(p) // nothing can be opened any more, if there may be few files
 	}
 	w.closeAll()
 	w.workdir(p.Cwd)
@@ -39,14 +37,14 @@ func (w *writer) process(s *specs.Spec, x setup) {
 }
 
 func (w *writer) limits(p *specs.Process) {
+	if p.OOMScoreAdj != nil {
+		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+	}
 	for _, r := range p.Rlimits {
 		b := make([]byte, 16)
 		binary.NativeEndian.PutUint64(b, r.Soft)
 		binary.NativeEndian.PutUint64(b[8:], r.Hard)
 		w.call("set the limit "+r.Type, unix.SYS_PRLIMIT64, launch.Number(0), launch.Number(rlimits[r.Type]), launch.Bytes(b), launch.Number(0))
-	}
-	if p.OOMScoreAdj != nil {
-		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
 	}
 }
 

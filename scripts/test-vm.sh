@@ -5,6 +5,7 @@
 # where no other virtual machine does.
 #
 #   VM        no: leave it out, and say so
+#   VM_ROOMS  whose tests: "e2e" for the end-to-end tests alone
 #   VM_RUN    which of the tests: what go test takes for -run
 #   VM_TIME   how long it may take, in seconds
 #   VM_ACCEL  how it is run: tcg, or kvm where that works
@@ -16,7 +17,7 @@ set -euo pipefail
 . scripts/lib.sh
 
 packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils strace)
-rooms=(cgroups container evidence lxc native native/launch overlay e2e)
+read -ra rooms <<<"${VM_ROOMS:-cgroups evidence lxc native native/launch e2e}"
 package="in a virtual machine"
 cache=.cache/vm
 : "${VM_RUN:=}" "${VM_TIME:=900}" "${VM_ACCEL:=tcg,thread=multi}"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -59,6 +60,49 @@ func TestNewNamespaces(t *testing.T) {
 	if name, err := os.Hostname(); err != nil || name == "inside" {
 		t.Errorf("our own hostname is %q, %v", name, err)
 	}
+}
+
+// The pidfd is the new process's, also where Go moves stacks all the time.
+func TestPidfdOnAMovingStack(t *testing.T) {
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				runtime.GC() // it halves the stacks that are too large
+			}
+		}
+	}()
+	for range 200 {
+		lost := make(chan bool)
+		go func() {
+			grow(100)
+			pid, pidfd, err := program(execve("/bin/true")).Run(nil, nil)
+			if err != nil {
+				t.Error(err)
+				lost <- true
+				return
+			}
+			lost <- unix.PidfdSendSignal(pidfd, 0, nil, 0) != nil
+			_ = unix.Close(pidfd)
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+		}()
+		if <-lost {
+			t.Fatal("no pidfd")
+		}
+	}
+}
+
+// grow makes the stack grow.
+func grow(n int) byte {
+	var room [1024]byte
+	if n > 0 {
+		room[n] = grow(n - 1)
+	}
+	return room[n/2]
 }
 
 // What fails is told, by name and reason, and no process is left.
