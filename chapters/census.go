@@ -29,7 +29,7 @@ func takeCensus(root string) census {
 	}
 	for _, place := range []struct{ what, pattern string }{
 		{"network device", "/sys/class/net/course*"},
-		{"network namespace", "/run/netns/*"},
+		{"network namespace", "/run/netns/course*"},
 		{"folder", "/tmp/course*"},
 		{"folder", filepath.Join(root, "course", "*")},
 		{"container", filepath.Join(root, "containers", "*", "config.json")},
@@ -43,12 +43,12 @@ func takeCensus(root string) census {
 		}
 	}
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, file := range files {
-		if backing := strings.TrimSpace(content(file)); strings.HasPrefix(backing, root) || strings.Contains(backing, "course") {
+	for _, file := range files { // such a device goes when it is unmounted
+		if backing := strings.TrimSpace(content(file)); strings.HasPrefix(backing, root+"/course/") {
 			c["the device "+filepath.Base(filepath.Dir(filepath.Dir(file)))+" of "+backing] = true
 		}
 	}
-	for _, name := range marked(markKey) {
+	for _, name := range marked(markKey + root + "/") {
 		c["the process "+name] = true
 	}
 	return c

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,14 +31,16 @@ func (h *Host) Cleanup(ctx context.Context, list []*Chapter, out io.Writer) erro
 			}
 		}
 	}
-	killMarked(markKey)
+	killMarked(markKey + h.Root + "/")
 	_, rerr := h.removeContainers(ctx, labelKey)
 	err = errors.Join(err, rerr)
 	_, rerr = h.removeImages(ctx, nil)
 	err = errors.Join(err, rerr, removeTree(h.dir(), true))
-	ended := ownDaemon(h.Root) != 0
-	if ended {
+	if ownDaemon(h.Root) != 0 {
 		err = errors.Join(err, endDaemon(h.Root))
+	}
+	for _, thing := range slices.Backward(slices.Sorted(maps.Keys(before))) { // what is inside first
+		removeStray(thing)
 	}
 
 	left := settle(func() []string { return slices.Sorted(maps.Keys(h.ofCourse(ctx))) })
@@ -77,6 +80,30 @@ func CleanupWithout(ctx context.Context, list []*Chapter, addr, bin string, out 
 	return h.Cleanup(ctx, list, out)
 }
 
+// removeStray removes what a killed script has left beside our folders: things named
+// course…. That it is gone is for the lists to prove.
+func removeStray(thing string) {
+	slash := strings.IndexByte(thing, '/')
+	if slash < 0 {
+		return
+	}
+	kind, path := strings.TrimSpace(thing[:slash]), thing[slash:]
+	name := filepath.Base(path)
+	if !strings.HasPrefix(name, "course") {
+		return
+	}
+	switch kind {
+	case "the cgroup":
+		_ = os.Remove(path) // rmdir: the kernel refuses one that is in use
+	case "the network device":
+		_ = exec.Command("ip", "link", "delete", name).Run()
+	case "the network namespace":
+		_ = exec.Command("ip", "netns", "delete", name).Run()
+	case "the mount":
+		_ = unix.Unmount(path, unix.MNT_DETACH)
+	}
+}
+
 // nobodyPlays makes sure that no chapter is being played.
 func (h *Host) nobodyPlays() error {
 	dirs, err := filepath.Glob(filepath.Join(h.dir(), "*"))
@@ -97,7 +124,7 @@ func (h *Host) nobodyPlays() error {
 func (h *Host) ofCourse(ctx context.Context) census {
 	c := census{}
 	for thing := range takeCensus(h.Root) {
-		if !strings.HasPrefix(thing, "the mount ") || strings.Contains(thing, h.dir()+"/") {
+		if !strings.HasPrefix(thing, "the mount ") || strings.Contains(thing, h.dir()+"/") || strings.HasPrefix(filepath.Base(thing), "course") {
 			c[thing] = true
 		}
 		if !strings.HasPrefix(thing, "the container ") {

@@ -109,24 +109,26 @@ func (s *Shell) forget() {
 }
 
 // Judge checks the state of the system.
-func (h *Host) Judge(ctx context.Context, x *Exercise) (v Verdict) {
+func (h *Host) Judge(ctx context.Context, x *Exercise) Verdict {
 	s, err := h.openExercise(ctx, x, false)
 	if err != nil {
 		return Verdict{Err: err, Status: -1}
 	}
-	defer func() {
-		if err := s.Leave(); v.Err == nil {
-			v.Err = err
-		}
-	}()
+	v := s.judge(ctx, x.Check)
+	v.Err = errors.Join(v.Err, s.Leave())
+	return v
+}
+
+// judge runs a check and reads what it said.
+func (s *Shell) judge(ctx context.Context, check string) (v Verdict) {
 	defer s.forget()
 	if err := os.WriteFile(s.state("results"), nil, 0o644); err != nil {
 		return Verdict{Err: err, Status: -1}
 	}
-	v.Status, v.Err = s.Run(ctx, "check", x.Check, func(text string) { v.Output = append(v.Output, text) })
+	v.Status, v.Err = s.Run(ctx, "check", check, func(text string) { v.Output = append(v.Output, text) })
 	told := false
 	f := strings.Split(content(s.state("results")), "\x00")
-	for ; len(f) >= 5; f = f[5:] {
+	for ; len(f) >= 5; f = f[5:] { // see shell.sh
 		v.Lines = append(v.Lines, Judged{OK: f[0] == "ok", What: f[1], Found: f[2], Expected: f[3]})
 		if f[0] != "ok" {
 			told, v.Hint = true, f[4]

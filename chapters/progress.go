@@ -150,3 +150,17 @@ func (p *Progress) TakenAway() {
 		p.Exercise(name, func(j *ExerciseJourney) { j.Started = time.Time{} })
 	}
 }
+
+// Start notes that an exercise was started.
+func (p *Progress) Start(x *Exercise, now time.Time) {
+	p.Exercise(x.ID, func(j *ExerciseJourney) { j.Started = now.Round(time.Second) })
+}
+
+// Pass notes that an exercise was passed; the first time counts.
+func (p *Progress) Pass(x *Exercise, now time.Time) {
+	p.Exercise(x.ID, func(j *ExerciseJourney) {
+		if j.Passed.IsZero() {
+			j.Passed = now.Round(time.Second)
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,7 +27,8 @@ const StepTime = 60 * time.Second
 // maxLine is how much of a line of output is kept.
 const maxLine = 4096
 
-// markKey is the variable that all processes of the course have.
+// markKey is the variable that all processes of the course have: the shell's folder,
+// which tells whose they are.
 const markKey = "DOCKER2013_COURSE="
 
 //go:embed shell.sh
@@ -59,7 +61,7 @@ func (h *Host) open(ctx context.Context, c *Chapter, name, label string, path Pa
 	if os.Geteuid() != 0 {
 		return nil, errors.New("the course makes namespaces and mounts: be root, with sudo")
 	}
-	s := &Shell{host: h, label: label, dir: filepath.Join(h.dir(), name), mark: markKey + name}
+	s := &Shell{host: h, label: label, dir: filepath.Join(h.dir(), name), mark: markKey + filepath.Join(h.dir(), name)}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -253,7 +255,7 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 
 // exitStatus is that of a shell: 128 and more for a signal.
 func exitStatus(exit *exec.ExitError) int {
-	if ws, ok := exit.Sys().(unix.WaitStatus); ok && ws.Signaled() {
+	if ws, ok := exit.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
 	return exit.ExitCode()
@@ -322,8 +324,8 @@ func marked(mark string) map[int]string {
 		if _, err := fmt.Sscanf(file, "/proc/%d/environ", &pid); err != nil || pid == os.Getpid() {
 			continue
 		}
-		cmdline := content(fmt.Sprintf("/proc/%d/cmdline", pid))
-		found[pid] = fmt.Sprintf("%d %s", pid, strings.TrimSpace(strings.ReplaceAll(cmdline, "\x00", " ")))
+		cmdline := strings.Fields(strings.ReplaceAll(content(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00", " "))
+		found[pid] = fmt.Sprintf("%d %.60s", pid, strings.Join(cmdline, " "))
 	}
 	return found
 }

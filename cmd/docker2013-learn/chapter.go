@@ -100,6 +100,9 @@ func (a *app) playCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if onTerminal() && !plain && !json {
+			return a.play(cmd, path, chosen[0].ID, "")
+		}
 		table, err := chapters.Sources()
 		if err != nil {
 			a.note("%v", err)

@@ -117,12 +117,7 @@ func (s *session) begin() error {
 		s.say("  export %s", kv)
 	}
 	s.say("\nThen: docker2013 exercise check %s", s.x.ID)
-	return s.note(func(j *chapters.ExerciseJourney) { j.Started = time.Now().Round(time.Second) })
-}
-
-// note keeps in the learner's progress what has been done.
-func (s *session) note(change func(*chapters.ExerciseJourney)) error {
-	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Exercise(s.x.ID, change) })
+	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Start(s.x, time.Now()) })
 }
 
 func (s *session) needStart() error {
@@ -153,11 +148,7 @@ func (s *session) check() error {
 		return errSaid
 	}
 	s.say("\n%s: passed. Our solution:\n\n%s", s.x.ID, s.x.Solution)
-	return s.note(func(j *chapters.ExerciseJourney) {
-		if j.Passed.IsZero() {
-			j.Passed = time.Now().Round(time.Second)
-		}
-	})
+	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Pass(s.x, time.Now()) })
 }
 
 func (s *session) hint() error {

@@ -57,7 +57,7 @@ func command() *cobra.Command {
 	f.StringVarP(&a.host, "host", "H", cmp.Or(os.Getenv("DOCKER"), cli2013.DefaultAddr), "the daemon: `address` ($DOCKER)")
 	f.StringVar(&a.lang, "lang", "", "the language: `en` or zh ($LANG)")
 	f.StringVar(&a.chapters, "chapters", os.Getenv("DOCKER2013_CHAPTERS"), "a `folder` of chapters instead of ours ($DOCKER2013_CHAPTERS)")
-	root.AddCommand(a.chapterCommand(), a.exerciseCommand(), a.cleanupCommand())
+	root.AddCommand(a.learnCommand(), a.chapterCommand(), a.exerciseCommand(), a.cleanupCommand())
 	return root
 }
 
