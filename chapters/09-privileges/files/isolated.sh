@@ -1,10 +1,11 @@
-# isolated PID ROOT judges a process by what the kernel says of it: would we call
-# it a container? ROOT is a folder of the host that it must not be able to see.
+# isolated PID ROOT OUTSIDE judges a process by what the kernel says of it: would we
+# call it a container? ROOT is a folder of the host that it must not be able to see,
+# OUTSIDE the PID of who started it, whose namespaces it must have left.
 isolated() {
-  local pid=$1 root=$2 ns found extra
+  local pid=$1 root=$2 outside=$3 ns found extra
   for ns in pid mnt uts ipc net; do
     found=own
-    if [ "$(readlink "/proc/$pid/ns/$ns")" = "$(readlink "/proc/self/ns/$ns")" ]; then found="the host's"; fi
+    if [ "$(readlink "/proc/$pid/ns/$ns")" = "$(readlink "/proc/$outside/ns/$ns")" ]; then found="the host's"; fi
     expect "its $ns namespace" "$found" own namespaces
   done
   expect "its PID inside" "$(awk '/^NSpid/{print $NF}' "/proc/$pid/status")" 1 init
