@@ -82,7 +82,9 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 		t.Fatal(err)
 	}
 	defer r.Close()
-	p, err := compile(s, setup{rootfs: rootfs, into: -1, pidfd: -1, filter: filter, lastCap: lastCap, stdio: [3]int{0, 1, 1}})
+	x := NewSetup()
+	x.Rootfs, x.Filter, x.LastCap, x.Stdio, x.Files = rootfs, filter, lastCap, [3]int{0, 1, 1}, Files(s.Mounts)
+	p, err := Compile(s, x)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -150,8 +150,8 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	defer join.Close()
 
 	x, files := rt.setup(s, join, filter)
-	x.rootfs = r.Filesystem.RootFS
-	program, err := compile(s, x)
+	x.ID, x.Rootfs, x.Files = r.Id, r.Filesystem.RootFS, Files(s.Mounts)
+	program, err := Compile(s, x)
 	if err != nil {
 		return nil, err
 	}
@@ -186,18 +186,19 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 
 // setup collects the descriptors that go with a program. The shim appends the
 // standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x setup, files []int) {
-	x = setup{into: -1, pidfd: -1, filter: filter, terminal: s.Process.Terminal, lastCap: rt.lastCap}
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x Setup, files []int) {
+	x = NewSetup()
+	x.Filter, x.Terminal, x.LastCap = filter, s.Process.Terminal, rt.lastCap
 	for _, fd := range join.Tasks {
-		x.tasks = append(x.tasks, len(files))
+		x.Tasks = append(x.Tasks, len(files))
 		files = append(files, fd)
 	}
 	if join.Into >= 0 {
-		x.into = len(files)
+		x.Into = len(files)
 		files = append(files, join.Into)
 	}
 	n := len(files)
-	x.stdio, x.sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
+	x.Stdio, x.Sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
 	return x, files
 }
 

@@ -153,7 +153,7 @@ func (s *shim) launch(m Message) error {
 		return err
 	}
 	files = append(files, streams.child...)
-	born := func(pidfd int) {
+	born := func(_, pidfd int) {
 		streams.closeChild()
 		streams.takeTerminal(pidfd, s.order)
 	}
