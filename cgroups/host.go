@@ -30,7 +30,7 @@ type hierarchy struct {
 }
 
 // v1Controllers are those that we use. The others' hierarchies are left alone.
-var v1Controllers = []string{"devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"}
+var v1Controllers = []string{"devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer", "hugetlb", "net_cls", "net_prio", "rdma"}
 
 // Detect looks at the host.
 func Detect() (*Host, error) {
@@ -91,8 +91,8 @@ type Parent struct {
 	dirs []int // its folder in each hierarchy, open
 }
 
-// Parent makes the cgroup name in every hierarchy, unless it is there. On v2 it
-// hands all controllers down.
+// Parent makes the cgroup name in every hierarchy, unless it is there; "" is the
+// root. On v2 it hands all controllers down.
 func (h *Host) Parent(name string) (p *Parent, err error) {
 	p = &Parent{host: h, name: name}
 	defer func() {
@@ -114,7 +114,7 @@ func (h *Host) Parent(name string) (p *Parent, err error) {
 		switch {
 		case h.Version == 2:
 			err = handDown(x.dir, name, x.controllers)
-		case slices.Contains(x.controllers, "cpuset"):
+		case slices.Contains(x.controllers, "cpuset") && name != "": // the root has all, see Create
 			err = inheritCPUs(x.dir, name)
 		case slices.Contains(x.controllers, "blkio"):
 			h.ioWeight = firstFile(dir, "blkio.weight", "blkio.bfq.weight")
@@ -204,6 +204,33 @@ func (p *Parent) closeDirs() {
 		_ = unix.Close(fd)
 	}
 	p.dirs = nil
+}
+
+// Missing is the topmost of the cgroups down to name that is in no hierarchy yet, ""
+// if all are there.
+func (h *Host) Missing(name string) string {
+	there := func(name string) bool {
+		return slices.ContainsFunc(h.hierarchies, func(x hierarchy) bool {
+			_, err := os.Stat(filepath.Join(x.dir, name))
+			return err == nil
+		})
+	}
+	missing := ""
+	for ; name != "" && name != "." && !there(name); name = filepath.Dir(name) {
+		missing = name
+	}
+	return missing
+}
+
+// Prune removes the parent and those above it, up to and with the cgroup top, as
+// far as they are empty. top "": none.
+func (p *Parent) Prune(top string) {
+	p.closeDirs()
+	for name := p.name; top != "" && (name == top || strings.HasPrefix(name, top+"/")); name = filepath.Dir(name) {
+		for _, x := range p.host.hierarchies {
+			_ = unix.Rmdir(filepath.Join(x.dir, name)) // busy: another's
+		}
+	}
 }
 
 // Close removes the parent, which must be empty.

@@ -216,13 +216,15 @@ func userMount(m container.Mount) (specs.Mount, error) {
 	return x, nil
 }
 
+var ipcSysctls = []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
+	"kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
+
 // checkSysctls takes those of the container's own namespaces only.
 func checkSysctls(c container.Config) error {
 	var errs []error
 	for key := range c.Sysctls {
 		own := strings.HasPrefix(key, "net.") || strings.HasPrefix(key, "fs.mqueue.") ||
-			slices.Contains([]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
-				"kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}, key)
+			slices.Contains(ipcSysctls, key)
 		if !own || strings.Contains(key, "/") || strings.Contains(key, "..") {
 			errs = append(errs, fmt.Errorf("--sysctl %s: it is the whole host's; a container can set net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem", key))
 		}
