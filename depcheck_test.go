@@ -25,6 +25,7 @@ const everything = "*"
 var arrows = map[string][]string{
 	"cmd/docker2013":      {everything}, // what they link is held by another test
 	"cmd/dockerd2013":     {everything},
+	"cmd/docker2013-oci":  {"native"},
 	"cmd/docker2013-shim": {"native"},
 
 	"cli2013":     {"rcli", "trace"},
@@ -34,7 +35,7 @@ var arrows = map[string][]string{
 	"aufs":    {"container", "trace"},
 	"overlay": {"container", "durable", "trace"},
 	"lxc":     {"container", "trace"},
-	"native":  {"cgroups", "container", "ociconfig", "trace"},
+	"native":  {"cgroups", "container", "durable", "ociconfig", "trace"},
 
 	"ociconfig": {"container"},
 	"cgroups":   {},

@@ -126,6 +126,21 @@ func (h *Host) Parent(name string) (p *Parent, err error) {
 	return p, nil
 }
 
+// OpenParent is a parent as it is: nothing is made.
+func (h *Host) OpenParent(name string) (*Parent, error) {
+	p := &Parent{host: h, name: name}
+	for _, x := range h.hierarchies {
+		dir := filepath.Join(x.dir, name)
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil && err != unix.ENOENT {
+			p.closeDirs()
+			return nil, &os.PathError{Op: "open cgroup", Path: dir, Err: err}
+		}
+		p.dirs = append(p.dirs, fd) // -1: it isn't there
+	}
+	return p, nil
+}
+
 // handDown enables the controllers in every cgroup from the root down to name.
 func handDown(root, name string, controllers []string) error {
 	dir := root

@@ -199,6 +199,9 @@ var nsFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.TimeNamespace: unix.CLONE_NEWTIME,
 }
 
+// Namespaces are those that a container can have, sorted.
+func Namespaces() []specs.LinuxNamespaceType { return slices.Sorted(maps.Keys(nsFlags)) }
+
 // namespaces: new ones are made by the clone itself, but for the cgroup's and a
 // time namespace that is set; others are joined, the mounts' last: the others'
 // paths are this one's.

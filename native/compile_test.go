@@ -68,7 +68,7 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 	if err != nil {
 		t.Fatal(err)
 	}
-	lastCap, err := lastCapability()
+	lastCap, err := LastCapability()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,6 +74,21 @@ func readOptions(m specs.Mount) attributes {
 	return a
 }
 
+// MountOptions are those that are not for the file system, in no order.
+func MountOptions() []string {
+	list := []string{"bind", "rbind", "remount", "defaults"}
+	for _, o := range attrOptions {
+		list = append(list, o.set, o.clear, "r"+o.set, "r"+o.clear)
+	}
+	for o := range timeOptions {
+		list = append(list, o, "r"+o)
+	}
+	for o := range propagations {
+		list = append(list, o, "r"+o)
+	}
+	return list
+}
+
 func (a *attributes) one(option string, set, clear *uint64) bool {
 	for _, x := range attrOptions {
 		switch option {

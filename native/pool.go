@@ -33,9 +33,9 @@ type pool struct {
 }
 
 // newPool reads the shim's program once. What runs is a copy in memory that nobody
-// can write to any more, a container neither (memfd_create(2), CVE-2019-5736).
+// can write to any more, a container neither (CVE-2019-5736).
 func newPool(path, root string, log *slog.Logger) (*pool, error) {
-	program, err := sealed(path)
+	program, err := Sealed(path, "docker2013-shim")
 	if err != nil {
 		return nil, fmt.Errorf("the shim: %w", err)
 	}
@@ -47,13 +47,15 @@ func newPool(path, root string, log *slog.Logger) (*pool, error) {
 	return p, nil
 }
 
-func sealed(path string) (_ *os.File, err error) {
+// Sealed copies a program into memory, where nobody can write to it any more
+// (memfd_create(2)).
+func Sealed(path, name string) (_ *os.File, err error) {
 	from, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer from.Close() // only read
-	fd, err := unix.MemfdCreate("docker2013-shim", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}

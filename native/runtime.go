@@ -55,7 +55,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	lastCap, err := lastCapability()
+	lastCap, err := LastCapability()
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,8 @@ func New(o Options) (*Runtime, error) {
 	return &Runtime{host: host, parent: parent, shims: shims, pids: o.Pid, lastCap: lastCap, log: o.Log}, nil
 }
 
-func lastCapability() (n int, err error) {
+// LastCapability is the highest of this kernel.
+func LastCapability() (n int, err error) {
 	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if err == nil {
 		_, err = fmt.Sscan(string(data), &n)

@@ -48,6 +48,33 @@ var knownCapabilities = sync.OnceValues(func() ([]string, error) {
 	return names, nil
 })
 
+// KnownCapabilities are those that a container could get, sorted by number.
+func KnownCapabilities() []string {
+	known, _ := knownCapabilities() // none
+	return known
+}
+
+// DropUnknown leaves out of the sets what this kernel doesn't know or we don't have
+// ourselves, and names it.
+func DropUnknown(c *specs.LinuxCapabilities) (dropped []string) {
+	known, err := knownCapabilities()
+	if c == nil || err != nil {
+		return nil
+	}
+	for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted, &c.Inheritable, &c.Ambient} {
+		*set = slices.DeleteFunc(slices.Clone(*set), func(name string) bool {
+			if slices.Contains(known, name) {
+				return false
+			}
+			if !slices.Contains(dropped, name) {
+				dropped = append(dropped, name)
+			}
+			return true
+		})
+	}
+	return dropped
+}
+
 // security is --security-opt, and the seccomp filter: Docker's default one unless
 // it says otherwise.
 func security(s *specs.Spec, c container.Config) error {

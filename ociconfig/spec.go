@@ -93,6 +93,12 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
+// HiddenPaths are the paths that a container can't read, and those that it can't
+// write to, by default.
+func HiddenPaths() (masked, readonly []string) {
+	return slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
+}
+
 func process(r *container.Record) (*specs.Process, error) {
 	c := r.Config
 	user, err := processUser(r.Filesystem, c)
