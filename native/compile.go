@@ -33,7 +33,7 @@ type Setup struct {
 	LastCap     int    // the highest capability of this kernel
 	Files       []bool // mount by mount: what is bound is no directory
 
-	Hooks     bool // the parent runs hooks when the environment is there
+	Hooks     bool // the parent has something to do when the environment is there
 	Wait      int  // a listening socket: wait for a connection before the program is executed
 	Preserve  int  // how many descriptors from 3 on stay open
 	NoPivot   bool // the host's root is where pivot_root can't (an initramfs)
@@ -109,6 +109,9 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.namespaces(s.Linux)
 	w.sysctls(s.Linux.Sysctl)
 	w.oomScore(s.Process)
+	if !x.Hooks && slices.ContainsFunc(s.Mounts, CopiesUp) {
+		w.err = errors.New("the mount option tmpcopyup is for engines: leave it out")
+	}
 	trees := w.takeMounts(s.Mounts)
 	root := w.takeRoot(x.Rootfs, s.Linux.RootfsPropagation)
 	w.ownMounts()
@@ -120,7 +123,7 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.names(s)
 	w.loopback(s)
 	if x.Hooks {
-		w.meet("have hooks run", x.Sync, SyncHooks)
+		w.meet("wait for hooks", x.Sync, SyncHooks)
 	}
 	w.changeRoot(root, x.NoPivot)
 	if x.Terminal {

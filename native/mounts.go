@@ -23,6 +23,7 @@ type attributes struct {
 	bind         bool
 	recursive    bool // a bind mount with what is mounted below its source
 	remount      bool // changes the mount that is there
+	copyUp       bool // a tmpfs with what is below it
 	rest         []string
 }
 
@@ -62,6 +63,8 @@ func readOptions(m specs.Mount) attributes {
 			a.bind, a.recursive = true, o == "rbind"
 		case o == "remount":
 			a.remount = true
+		case o == "tmpcopyup":
+			a.copyUp = true
 		case propagations[o] != 0:
 			a.propagation, a.propagateAll = propagations[o], false
 		case recursive && propagations[rest] != 0:
@@ -76,7 +79,7 @@ func readOptions(m specs.Mount) attributes {
 
 // MountOptions are those that are not for the file system, in no order.
 func MountOptions() []string {
-	list := []string{"bind", "rbind", "remount", "defaults"}
+	list := []string{"bind", "rbind", "remount", "defaults", "tmpcopyup"}
 	for _, o := range attrOptions {
 		list = append(list, o.set, o.clear, "r"+o.set, "r"+o.clear)
 	}
@@ -355,6 +358,10 @@ func Files(mounts []specs.Mount) []bool {
 	}
 	return files
 }
+
+// CopiesUp tells whether a mount begins with a copy of what it covers. The parent
+// makes it, where the new process has hooks run.
+func CopiesUp(m specs.Mount) bool { return slices.Contains(m.Options, "tmpcopyup") }
 
 func number(n *uint32) uint32 {
 	if n == nil {

@@ -169,7 +169,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(groups...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.runCommand(), a.createCommand(), a.execCommand(), a.startCommand(), a.attachCommand(),
-		a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), completionCommand())
+		a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), ociCommand(), completionCommand())
 	for _, p := range plain {
 		root.AddCommand(p.command(a))
 	}

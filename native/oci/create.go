@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -140,7 +143,7 @@ func (c *Container) create(o Starting) error {
 	}
 	defer b.close()
 	b.setup.Rootfs, b.setup.Files, b.setup.Wait = s.Root.Path, native.Files(s.Mounts), b.add(socket)
-	b.setup.Hooks = hasHooks(s.Hooks)
+	b.setup.Hooks = hasHooks(s.Hooks) || slices.ContainsFunc(s.Mounts, native.CopiesUp)
 	for _, ns := range s.Linux.Namespaces {
 		if ns.Type == specs.PIDNamespace && ns.Path != "" {
 			f, err := os.Open(ns.Path)
@@ -161,7 +164,7 @@ func (c *Container) create(o Starting) error {
 	b.hooks = func(pid, pidfd int) error {
 		c.note(pid)
 		c.made = true
-		if err := c.save(); err != nil {
+		if err := errors.Join(c.save(), c.copyUp(pid)); err != nil {
 			return err
 		}
 		return c.createHooks(pid, pidfd, join)
@@ -228,6 +231,28 @@ func cgroupMounts(mounts []specs.Mount, group *cgroups.Group, version int) []spe
 		}
 	}
 	return list
+}
+
+// copyUp fills each tmpfs that wants it with what it covers. The new process's
+// mounts are seen through its root, which still is the host's.
+func (c *Container) copyUp(pid int) error {
+	for _, m := range c.spec.Mounts {
+		if !native.CopiesUp(m) {
+			continue
+		}
+		from, err := securejoin.SecureJoin(c.Rootfs, m.Destination)
+		if err != nil {
+			return err
+		}
+		if entries, err := os.ReadDir(from); err != nil || len(entries) == 0 {
+			continue // made for the mount, or empty
+		}
+		to := filepath.Join(fmt.Sprintf("/proc/%d/root", pid), from)
+		if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy %s up: %w%s", m.Destination, err, said(out))
+		}
+	}
+	return nil
 }
 
 // listen makes the socket by which the container is started. Its name is looked up
@@ -429,7 +454,7 @@ func startError(err error) error {
 	}
 	program, found := strings.CutPrefix(f.Call, "execute ")
 	if found && !strings.Contains(program, "/") && f.Errno == unix.ENOENT {
-		return fmt.Errorf("exec: %q: executable file not found in $PATH: %w", program, f)
+		return fmt.Errorf("exec: %q: executable file not found in $PATH", program)
 	}
 	return f
 }

@@ -25,6 +25,9 @@ func hasHooks(h *specs.Hooks) bool {
 // has not left the host's root yet.
 func (c *Container) createHooks(pid, pidfd int, join cgroups.Join) error {
 	h, state := c.spec.Hooks, c.hookState(specs.StateCreating, pid)
+	if h == nil {
+		return nil
+	}
 	if err := runHooks("prestart", h.Prestart, state); err != nil { //nolint:staticcheck // as above
 		return err
 	}
