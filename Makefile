@@ -22,6 +22,7 @@ build: setup ## build bin/docker2013 (static) and bin/dockerd2013 (links liblxc)
 	@scripts/build.sh
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+	-@scripts/setup.sh podman runc # engines and runtimes to run with: without them their tests are skipped
 	@scripts/test.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)

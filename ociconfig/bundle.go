@@ -201,13 +201,18 @@ func checkMounts(s *specs.Spec, bundle string) error {
 	return errors.Join(errs...)
 }
 
+// Prestart are the oldest of hooks: engines still use them.
+func Prestart(h *specs.Hooks) []specs.Hook {
+	//lint:ignore SA1019 it is in the specification until 2.0
+	return h.Prestart
+}
+
 // CheckHooks finds what is wrong with hooks.
 func CheckHooks(h *specs.Hooks) error {
 	if h == nil {
 		return nil
 	}
-	//nolint:staticcheck // prestart is old, and still there
-	lists := map[string][]specs.Hook{"prestart": h.Prestart, "createRuntime": h.CreateRuntime, "createContainer": h.CreateContainer,
+	lists := map[string][]specs.Hook{"prestart": Prestart(h), "createRuntime": h.CreateRuntime, "createContainer": h.CreateContainer,
 		"startContainer": h.StartContainer, "poststart": h.Poststart, "poststop": h.Poststop}
 	var errs []error
 	for name, list := range lists {

@@ -347,15 +347,16 @@ func (b *birth) close() {
 	b.childs, b.sync = nil, [2]int{-1, -1}
 }
 
-// ownStreams gives pipes and terminals that the process gets from us to its user: it
-// may want to open /dev/stderr.
+// ownStreams gives the streams that the process gets from us to its user, as runc
+// does: it may want to open /dev/stderr. /dev/null stays everybody's.
 func ownStreams(p *specs.Process) {
+	var null unix.Stat_t
+	if p.User.UID == 0 || p.Terminal || unix.Stat(os.DevNull, &null) != nil {
+		return
+	}
 	for fd := range 3 {
-		var st, null unix.Stat_t
-		if p.User.UID == 0 || p.Terminal || unix.Fstat(fd, &st) != nil || unix.Stat(os.DevNull, &null) != nil || st.Rdev == null.Rdev && st.Rdev != 0 {
-			continue
-		}
-		if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFIFO || kind == unix.S_IFCHR {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) == nil && st.Rdev != null.Rdev {
 			_ = unix.Fchown(fd, int(p.User.UID), -1) // a file system may refuse
 		}
 	}
@@ -397,7 +398,7 @@ func (b *birth) attend(pid, pidfd int) error {
 		_ = unix.Close(fd)
 	}
 	b.childs = nil
-	for {
+	for b.sync[0] >= 0 {
 		var where [1]byte
 		n, err := unix.Read(b.sync[0], where[:])
 		switch {
@@ -417,6 +418,7 @@ func (b *birth) attend(pid, pidfd int) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // console passes the terminal's master side on.

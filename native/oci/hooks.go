@@ -14,11 +14,12 @@ import (
 
 	"docker2013/cgroups"
 	"docker2013/native"
+	"docker2013/ociconfig"
 )
 
 // hasHooks tells whether create has some to run.
 func hasHooks(h *specs.Hooks) bool {
-	return h != nil && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0 //nolint:staticcheck // prestart is old, and still there
+	return h != nil && len(ociconfig.Prestart(h))+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
 // createHooks are those of create: mounts and namespaces are there, and the process
@@ -28,7 +29,7 @@ func (c *Container) createHooks(pid, pidfd int, join cgroups.Join) error {
 	if h == nil {
 		return nil
 	}
-	if err := runHooks("prestart", h.Prestart, state); err != nil { //nolint:staticcheck // as above
+	if err := runHooks("prestart", ociconfig.Prestart(h), state); err != nil {
 		return err
 	}
 	if err := runHooks("createRuntime", h.CreateRuntime, state); err != nil {

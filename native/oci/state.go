@@ -88,7 +88,7 @@ var validID = regexp.MustCompile(`^[\w+.-]+$`)
 
 func checkID(id string) error {
 	if !validID.MatchString(id) || id == "." || id == ".." {
-		return fmt.Errorf("invalid container ID %q: say letters, digits, and _ + - .", id)
+		return fmt.Errorf("invalid container ID %q: say letters, digits, and any of _+-. only", id)
 	}
 	return nil
 }
