@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -103,6 +104,9 @@ func (rt *Runtime) Check(r *container.Record) error {
 	if err == nil {
 		_, err = rt.host.Plan(s.Linux.Resources)
 	}
+	if err == nil {
+		_, err = otherRuntime(r)
+	}
 	return err
 }
 
@@ -131,7 +135,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	filter, err := rt.filters.Compile(s.Linux.Seccomp)
+	other, err := otherRuntime(r)
 	if err != nil {
 		return nil, err
 	}
@@ -150,14 +154,19 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer join.Close()
 
-	x, files := rt.setup(s, join, filter)
-	x.ID, x.Rootfs, x.Files = r.Id, r.Filesystem.RootFS, Files(s.Mounts)
-	program, err := Compile(s, x)
-	if err != nil {
-		return nil, err
-	}
-	if step.Listening() {
-		step.Set("calls", names(program))
+	var code []byte
+	var files []int
+	if other != nil {
+		step.Set("runtime", other.Path)
+	} else {
+		var program *launch.Program
+		if program, files, err = rt.program(r, s, join); err != nil {
+			return nil, err
+		}
+		code = program.Encode()
+		if step.Listening() {
+			step.Set("calls", names(program))
+		}
 	}
 	listener, err := listen(r.Root)
 	if err != nil {
@@ -168,8 +177,8 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols}
-	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, Other: other}
+	if err := conn.Send(shim.Start, order, code, append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}
 	step.End(nil)
@@ -183,6 +192,34 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	isolate.Set("pid", p.pid)
 	isolate.End(nil)
 	return p, nil
+}
+
+// program is how we make the container ourselves, with its descriptors.
+func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join) (*launch.Program, []int, error) {
+	filter, err := rt.filters.Compile(s.Linux.Seccomp)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, files := rt.setup(s, join, filter)
+	x.ID, x.Rootfs, x.Files = r.Id, r.Filesystem.RootFS, Files(s.Mounts)
+	program, err := Compile(s, x)
+	return program, files, err
+}
+
+// otherRuntime is the one that makes the container in our place, nil: we do.
+func otherRuntime(r *container.Record) (*shim.Other, error) {
+	name := r.Config.Runtime
+	if name == "" {
+		return nil, nil
+	}
+	path, err := exec.LookPath(name)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--runtime %s: there is no such program on this host", name)
+	}
+	return &shim.Other{Path: path, Bundle: bundleDir(r), ID: r.Id}, nil
 }
 
 // setup collects the descriptors that go with a program. The shim appends the
@@ -220,13 +257,26 @@ func startError(program string, err error) error {
 	var f *launch.Failure
 	switch {
 	case !errors.As(err, &f):
-		return err
+		return otherError(program, err)
 	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
 		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (or its interpreter is missing)", program)}
 	case strings.HasPrefix(f.Call, executing):
 		return &container.StartError{Code: 126, Text: fmt.Sprintf("%s: can't be executed: %v", program, f.Errno)}
 	default:
 		return &container.StartError{Code: 125, Text: fmt.Sprintf("%s: %v", f.Call, f.Errno)}
+	}
+}
+
+// otherError reads another runtime's words, as engines do: they are all it says.
+func otherError(program string, err error) error {
+	text := strings.ToLower(err.Error())
+	switch {
+	case strings.Contains(text, "executable file not found") || strings.Contains(text, program) && strings.Contains(text, "no such file"):
+		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (%v)", program, err)}
+	case strings.Contains(text, program) && strings.Contains(text, "permission denied"):
+		return &container.StartError{Code: 126, Text: fmt.Sprintf("%s: can't be executed (%v)", program, err)}
+	default:
+		return err
 	}
 }
 

@@ -102,6 +102,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	f.Int("oom-score-adj", 0, "the OOM killer's preference: a `number` from -1000 to 1000")
 	f.String("pid", "", "PID namespace: `host`, or container:ID")
 	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
+	f.String("runtime", "", "have another OCI `runtime` make it: runc, crun, or a path")
 	f.String("userns", "", "user namespace: `host`")
 	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
 	f.StringArray("label-file", nil, "labels from a `file`, KEY=VALUE a line")

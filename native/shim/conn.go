@@ -52,6 +52,7 @@ type StartOrder struct {
 	Stdin      bool   // it has an input
 	Terminal   bool
 	Rows, Cols uint16
+	Other      *Other `json:",omitempty"` // it makes the container, and there is no program
 }
 
 // ExecOrder starts a further process.

@@ -136,10 +136,6 @@ func (s *shim) launch(m Message) error {
 	if err := m.Read(&s.order); err != nil {
 		return err
 	}
-	program, err := launch.Decode(m.Program)
-	if err != nil {
-		return err
-	}
 	if len(m.Files) == 0 {
 		return errors.New("an order without a socket")
 	}
@@ -152,12 +148,11 @@ func (s *shim) launch(m Message) error {
 	if err != nil {
 		return err
 	}
-	files = append(files, streams.child...)
-	born := func(_, pidfd int) {
-		streams.closeChild()
-		streams.takeTerminal(pidfd, s.order)
+	if s.order.Other != nil {
+		s.pid, s.pidfd, err = s.order.Other.create(s.order.Dir, s.order.Terminal, streams, s.order)
+	} else {
+		err = s.run(m.Program, files, streams)
 	}
-	s.pid, s.pidfd, err = program.Run(files, born)
 	CloseAll(m.Files[1:])
 	if err != nil {
 		return err
@@ -171,6 +166,19 @@ func (s *shim) launch(m Message) error {
 	s.trim = time.AfterFunc(time.Second, debug.FreeOSMemory)
 	go s.wait(streams)
 	return nil
+}
+
+// run makes the container by its program.
+func (s *shim) run(code []byte, files []int, streams *streams) error {
+	program, err := launch.Decode(code)
+	if err != nil {
+		return err
+	}
+	s.pid, s.pidfd, err = program.Run(append(files, streams.child...), func(_, pidfd int) {
+		streams.closeChild()
+		streams.takeTerminal(pidfd, s.order)
+	})
+	return err
 }
 
 // listen takes up the connections of later daemons.
@@ -225,6 +233,12 @@ func (s *shim) wait(streams *streams) {
 	s.trim.Stop()
 	s.closeInput()
 	lost := streams.finish()
+	if s.order.Other != nil {
+		if err := s.order.Other.delete(s.order.Dir); err != nil && lost == "" {
+			lost = err.Error()
+		}
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	}
 	note := ExitNote{Status: status, Lost: lost}
 	_ = writeExit(s.order.Dir, note) // the daemon that listens hears it anyway
 	execs := make(chan struct{})
