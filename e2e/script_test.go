@@ -202,6 +202,7 @@ func (d *daemon) command(flags []string) *exec.Cmd {
 	args := []string{"--root", filepath.Join(d.work, "root"), "--cgroup-parent", d.cgroup}
 	cmd := exec.Command(filepath.Join(binaries, "dockerd2013"), append(args, flags...)...)
 	cmd.Dir = d.work
+	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH")) // for --runtime
 	return cmd
 }
 

@@ -122,7 +122,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 
 // complete takes what the flags leave to files and to the environment.
 func (a *app) complete(f *pflag.FlagSet) error {
-	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setTerm(f))
+	return errors.Join(a.setPath(f), absoluteVolumes(f), absoluteRuntime(f), readEnvFiles(f), readLabelFiles(f), a.setTerm(f))
 }
 
 // makeWithID makes the container first, so that its id is known and in file before
@@ -217,6 +217,19 @@ func absoluteVolumes(f *pflag.FlagSet) error {
 		}
 	}
 	return volumes.Replace(list)
+}
+
+// absoluteRuntime makes a path of --runtime absolute; a name the daemon looks for.
+func absoluteRuntime(f *pflag.FlagSet) error {
+	name := f.Lookup("runtime").Value.String()
+	if !strings.Contains(name, "/") || filepath.IsAbs(name) {
+		return nil
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return fmt.Errorf("run: --runtime %s: %w", name, err)
+	}
+	return f.Set("runtime", abs)
 }
 
 // readEnvFiles puts the variables of --env-file before those of -e. A line KEY, and
