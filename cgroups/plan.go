@@ -29,7 +29,7 @@ type Plan struct {
 // defaultPeriod is what a CPU quota is a part of: the kernel's own default, in µs.
 const defaultPeriod = 100_000
 
-// Plan turns limits into what to write. A limit that this host can't keep is an
+// Plan turns limits into what to write; 0 is none, as in runc. A limit that this host can't keep is an
 // error, and nothing has been made.
 func (h *Host) Plan(r *specs.LinuxResources) (Plan, error) {
 	if r == nil {
@@ -94,13 +94,13 @@ func (b *planner) memory(m *specs.LinuxMemory) {
 	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
 		b.only(1, "memory.disableOOMKiller", "memory", "memory.oom_control", 1)
 	}
-	if m.Limit != nil {
+	if m.Limit != nil && *m.Limit != 0 {
 		b.either("memory", "memory.limit_in_bytes", "memory.max", *m.Limit, orMax(*m.Limit))
 	}
-	if m.Reservation != nil {
+	if m.Reservation != nil && *m.Reservation != 0 {
 		b.either("memory", "memory.soft_limit_in_bytes", "memory.low", *m.Reservation, orMax(*m.Reservation))
 	}
-	if m.Swap != nil { // memory and swap together in v1, swap alone in v2
+	if m.Swap != nil && *m.Swap != 0 { // memory and swap together in v1, swap alone in v2
 		swap := *m.Swap
 		if swap > 0 && m.Limit != nil {
 			swap -= *m.Limit
@@ -133,19 +133,20 @@ func (b *planner) cpu(c *specs.LinuxCPU) {
 	if c.Shares != nil && *c.Shares != 0 {
 		b.either("cpu", "cpu.shares", "cpu.weight", *c.Shares, sharesToWeight(*c.Shares))
 	}
-	if c.Quota != nil || c.Period != nil {
-		period, quota := uint64(defaultPeriod), int64(-1)
-		if c.Period != nil && *c.Period != 0 {
-			period = *c.Period
-		}
-		if c.Quota != nil && *c.Quota != 0 {
-			quota = *c.Quota
-		}
+	var quota, period int64
+	if c.Quota != nil {
+		quota = *c.Quota
+	}
+	if c.Period != nil {
+		period = int64(*c.Period)
+	}
+	if quota != 0 || period != 0 {
+		period = cmp.Or(period, defaultPeriod)
 		if b.host.Version == 1 {
 			b.either("cpu", "cpu.cfs_period_us", "", period, nil)
-			b.either("cpu", "cpu.cfs_quota_us", "", quota, nil)
+			b.either("cpu", "cpu.cfs_quota_us", "", cmp.Or(quota, -1), nil)
 		} else {
-			b.either("cpu", "", "cpu.max", nil, fmt.Sprintf("%s %d", orMax(quota), period))
+			b.either("cpu", "", "cpu.max", nil, fmt.Sprintf("%s %d", orMax(cmp.Or(quota, -1)), period))
 		}
 	}
 	if c.Burst != nil {

@@ -287,15 +287,21 @@ func candidates(p *specs.Process) []string {
 // notThis are the failures behind which the next candidate is tried.
 var notThis = []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES}
 
-// find fails where execute would: before a start is waited for.
+// find fails where execute would, and as it would, before a start is waited for:
+// each candidate must be there, executable, and no directory.
 func (w *writer) find(p *specs.Process) {
 	list := candidates(p)
 	for i, c := range list {
-		call := w.call(executing+p.Args[0], unix.SYS_FACCESSAT, here, launch.String(c), launch.Number(unix.X_OK), launch.Number(0))
-		call.Jump = len(list) - 1 - i
+		var ok []unix.Errno
 		if i < len(list)-1 {
-			call.Ok = notThis
+			ok = notThis
 		}
+		there := w.call(executing+p.Args[0], unix.SYS_FACCESSAT, here, launch.String(c), launch.Number(unix.X_OK), launch.Number(0))
+		there.Ok, there.Skip = ok, 2
+		isDir := w.call(executing+p.Args[0], unix.SYS_OPENAT, here, launch.String(c), launch.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), launch.Number(0))
+		isDir.Ok, isDir.Skip = []unix.Errno{unix.ENOTDIR}, 1+3*(len(list)-1-i) // found
+		// EACCES, and nothing else, as it can only be a directory.
+		w.call(executing+p.Args[0], unix.SYS_EXECVE, launch.String(c+"/."), launch.Strings(nil), launch.Strings(nil)).Ok = ok
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -68,8 +69,22 @@ func (c *Container) start() error {
 	if err := c.named(func(name string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) }); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	err = startError(program.Result(fd))
+	if err = startError(program.Result(fd)); err != nil {
+		c.awaitReaped()
+	}
 	return errors.Join(err, os.Remove(c.file(startSocket)))
+}
+
+// awaitReaped waits until somebody has taken up a process that has failed, for half
+// a second at most: containerd's shim must know of its end before it is told of the
+// failure, or it can't be rid of it.
+func (c *Container) awaitReaped() {
+	for range 50 {
+		if err := unix.Kill(c.Pid, 0); err != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // startHooks run in the container, just before its program.
