@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"cmd/docker2013":       {everything}, // what they link is held by another test
 	"cmd/dockerd2013":      {everything},
 	"cmd/docker2013-shim":  {"native"},
+	"cmd/docker2013-oci":   {"native"},
 	"cmd/docker2013-learn": {"chapters", "cli2013"},
 
 	"cli2013":     {"rcli", "trace"},
@@ -36,7 +37,7 @@ var arrows = map[string][]string{
 	"aufs":    {"container", "trace"},
 	"overlay": {"container", "durable", "trace"},
 	"lxc":     {"container", "trace"},
-	"native":  {"cgroups", "container", "ociconfig", "trace"},
+	"native":  {"cgroups", "container", "durable", "ociconfig", "trace"},
 
 	"ociconfig": {"container"},
 	"cgroups":   {},

@@ -36,6 +36,11 @@ func (p *Parent) Create(name string, plan Plan) (_ *Group, err error) {
 			return nil, err
 		}
 	}
+	if x := g.dir("cpuset"); p.name == "" && p.host.Version == 1 && x != "" {
+		if err := inheritCPUs(filepath.Dir(x), name); err != nil {
+			return nil, err
+		}
+	}
 	return g, g.Apply(plan)
 }
 
@@ -126,6 +131,30 @@ func (g *Group) dir(controller string) string {
 		return ""
 	}
 	return filepath.Join(g.parent.host.hierarchies[i].dir, g.parent.name, g.name)
+}
+
+// Place is a cgroup's folder in one hierarchy.
+type Place struct {
+	Dir         string
+	Hierarchy   string // the name of the folder on which the hierarchy is mounted
+	Controllers []string
+}
+
+// Places are the cgroup's folders, as the host sees them.
+func (g *Group) Places() []Place {
+	var list []Place
+	for _, h := range g.parent.host.hierarchies {
+		list = append(list, Place{filepath.Join(h.dir, g.parent.name, g.name), filepath.Base(h.dir), h.controllers})
+	}
+	return list
+}
+
+// Frozen reports whether it is frozen.
+func (g *Group) Frozen() bool {
+	if g.parent.host.Version == 2 {
+		return slices.Contains(g.lines("", "cgroup.events"), "frozen 1")
+	}
+	return slices.Contains(g.lines("freezer", "freezer.state"), "FROZEN")
 }
 
 // Freeze stops all processes where they are, Thaw lets them go on. Both return

@@ -30,7 +30,7 @@ type hierarchy struct {
 }
 
 // v1Controllers are those that we use. The others' hierarchies are left alone.
-var v1Controllers = []string{"devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"}
+var v1Controllers = []string{"devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer", "hugetlb", "net_cls", "net_prio", "rdma"}
 
 // None is a host whose cgroups are not ours to make: an ordinary user's. Groups in
 // it are empty words, and a limit is an error.
@@ -95,8 +95,8 @@ type Parent struct {
 	dirs []int // its folder in each hierarchy, open
 }
 
-// Parent makes the cgroup name in every hierarchy, unless it is there. On v2 it
-// hands all controllers down.
+// Parent makes the cgroup name in every hierarchy, unless it is there; "" is the
+// root. On v2 it hands all controllers down.
 func (h *Host) Parent(name string) (p *Parent, err error) {
 	p = &Parent{host: h, name: name}
 	defer func() {
@@ -118,7 +118,7 @@ func (h *Host) Parent(name string) (p *Parent, err error) {
 		switch {
 		case h.Version == 2:
 			err = handDown(x.dir, name, x.controllers)
-		case slices.Contains(x.controllers, "cpuset"):
+		case slices.Contains(x.controllers, "cpuset") && name != "": // the root has all, see Create
 			err = inheritCPUs(x.dir, name)
 		case slices.Contains(x.controllers, "blkio"):
 			h.ioWeight = firstFile(dir, "blkio.weight", "blkio.bfq.weight")
@@ -126,6 +126,21 @@ func (h *Host) Parent(name string) (p *Parent, err error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	return p, nil
+}
+
+// OpenParent is a parent as it is: nothing is made.
+func (h *Host) OpenParent(name string) (*Parent, error) {
+	p := &Parent{host: h, name: name}
+	for _, x := range h.hierarchies {
+		dir := filepath.Join(x.dir, name)
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil && err != unix.ENOENT {
+			p.closeDirs()
+			return nil, &os.PathError{Op: "open cgroup", Path: dir, Err: err}
+		}
+		p.dirs = append(p.dirs, fd) // -1: it isn't there
 	}
 	return p, nil
 }
@@ -208,6 +223,33 @@ func (p *Parent) closeDirs() {
 		_ = unix.Close(fd)
 	}
 	p.dirs = nil
+}
+
+// Missing is the topmost of the cgroups down to name that is in no hierarchy yet, ""
+// if all are there.
+func (h *Host) Missing(name string) string {
+	there := func(name string) bool {
+		return slices.ContainsFunc(h.hierarchies, func(x hierarchy) bool {
+			_, err := os.Stat(filepath.Join(x.dir, name))
+			return err == nil
+		})
+	}
+	missing := ""
+	for ; name != "" && name != "." && !there(name); name = filepath.Dir(name) {
+		missing = name
+	}
+	return missing
+}
+
+// Prune removes the parent and those above it, up to and with the cgroup top, as
+// far as they are empty. top "": none.
+func (p *Parent) Prune(top string) {
+	p.closeDirs()
+	for name := p.name; top != "" && (name == top || strings.HasPrefix(name, top+"/")); name = filepath.Dir(name) {
+		for _, x := range p.host.hierarchies {
+			_ = unix.Rmdir(filepath.Join(x.dir, name)) // busy: another's
+		}
+	}
 }
 
 // Close removes the parent, which must be empty.

@@ -1,8 +1,10 @@
 package cgroups
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +29,7 @@ type Plan struct {
 // defaultPeriod is what a CPU quota is a part of: the kernel's own default, in µs.
 const defaultPeriod = 100_000
 
-// Plan turns limits into what to write. A limit that this host can't keep is an
+// Plan turns limits into what to write; 0 is none, as in runc. A limit that this host can't keep is an
 // error, and nothing has been made.
 func (h *Host) Plan(r *specs.LinuxResources) (Plan, error) {
 	if r == nil {
@@ -44,6 +46,10 @@ func (h *Host) Plan(r *specs.LinuxResources) (Plan, error) {
 	b.cpu(r.CPU)
 	b.pids(r.Pids)
 	b.blockIO(r.BlockIO)
+	b.hugePages(r.HugepageLimits)
+	b.network(r.Network)
+	b.rdma(r.Rdma)
+	b.unified(r.Unified)
 	return b.plan, errors.Join(b.errs...)
 }
 
@@ -82,23 +88,40 @@ func (b *planner) either(controller, v1, v2 string, value1, value2 any) {
 	}
 }
 
+// memory leaves out what kernels no longer have: limits of the kernel's own memory
+// (memory.kernel, kernelTCP).
 func (b *planner) memory(m *specs.LinuxMemory) {
 	if m == nil {
 		return
 	}
-	if m.Limit != nil {
+	if m.Swappiness != nil {
+		b.only(1, "memory.swappiness", "memory", "memory.swappiness", *m.Swappiness)
+	}
+	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
+		b.only(1, "memory.disableOOMKiller", "memory", "memory.oom_control", 1)
+	}
+	if m.Limit != nil && *m.Limit != 0 {
 		b.either("memory", "memory.limit_in_bytes", "memory.max", *m.Limit, orMax(*m.Limit))
 	}
-	if m.Reservation != nil {
+	if m.Reservation != nil && *m.Reservation != 0 {
 		b.either("memory", "memory.soft_limit_in_bytes", "memory.low", *m.Reservation, orMax(*m.Reservation))
 	}
-	if m.Swap != nil { // memory and swap together in v1, swap alone in v2
+	if m.Swap != nil && *m.Swap != 0 { // memory and swap together in v1, swap alone in v2
 		swap := *m.Swap
 		if swap > 0 && m.Limit != nil {
 			swap -= *m.Limit
 		}
 		b.either("memory", "memory.memsw.limit_in_bytes", "memory.swap.max", *m.Swap, orMax(swap))
 	}
+}
+
+// only adds a file that one version has; the other can't do it.
+func (b *planner) only(version int, what, controller, file string, value any) {
+	if b.host.Version != version {
+		b.errs = append(b.errs, fmt.Errorf("%s is cgroup v%d's, and this host has v%d: leave it out", what, version, b.host.Version))
+		return
+	}
+	b.either(controller, file, file, value, value)
 }
 
 // orMax is v2's way to say a limit; -1 is none.
@@ -113,20 +136,36 @@ func (b *planner) cpu(c *specs.LinuxCPU) {
 	if c == nil {
 		return
 	}
-	if c.Shares != nil {
+	if c.Shares != nil && *c.Shares != 0 {
 		b.either("cpu", "cpu.shares", "cpu.weight", *c.Shares, sharesToWeight(*c.Shares))
 	}
+	var quota, period int64
 	if c.Quota != nil {
-		period := uint64(defaultPeriod)
-		if c.Period != nil {
-			period = *c.Period
-		}
+		quota = *c.Quota
+	}
+	if c.Period != nil {
+		period = int64(*c.Period)
+	}
+	if quota != 0 || period != 0 {
+		period = cmp.Or(period, defaultPeriod)
 		if b.host.Version == 1 {
 			b.either("cpu", "cpu.cfs_period_us", "", period, nil)
-			b.either("cpu", "cpu.cfs_quota_us", "", *c.Quota, nil)
+			b.either("cpu", "cpu.cfs_quota_us", "", cmp.Or(quota, -1), nil)
 		} else {
-			b.either("cpu", "", "cpu.max", nil, fmt.Sprintf("%s %d", orMax(*c.Quota), period))
+			b.either("cpu", "", "cpu.max", nil, fmt.Sprintf("%s %d", orMax(cmp.Or(quota, -1)), period))
 		}
+	}
+	if c.Burst != nil {
+		b.either("cpu", "cpu.cfs_burst_us", "cpu.max.burst", *c.Burst, *c.Burst)
+	}
+	if c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
+		b.only(1, "cpu.realtimePeriod", "cpu", "cpu.rt_period_us", *c.RealtimePeriod)
+	}
+	if c.RealtimeRuntime != nil && *c.RealtimeRuntime != 0 {
+		b.only(1, "cpu.realtimeRuntime", "cpu", "cpu.rt_runtime_us", *c.RealtimeRuntime)
+	}
+	if c.Idle != nil {
+		b.either("cpu", "cpu.idle", "cpu.idle", *c.Idle, *c.Idle)
 	}
 	if c.Cpus != "" {
 		b.either("cpuset", "cpuset.cpus", "cpuset.cpus", c.Cpus, c.Cpus)
@@ -145,7 +184,11 @@ func sharesToWeight(shares uint64) uint64 {
 }
 
 func (b *planner) pids(p *specs.LinuxPids) {
-	if p != nil && p.Limit != nil && *p.Limit > 0 {
+	switch {
+	case p == nil || p.Limit == nil || *p.Limit == 0:
+	case *p.Limit < 0:
+		b.either("pids", "pids.max", "pids.max", "max", "max")
+	default:
 		b.either("pids", "pids.max", "pids.max", *p.Limit, *p.Limit)
 	}
 }
@@ -154,7 +197,15 @@ func (b *planner) blockIO(io *specs.LinuxBlockIO) {
 	if io == nil {
 		return
 	}
-	if io.Weight != nil {
+	if io.LeafWeight != nil || slices.ContainsFunc(io.WeightDevice, func(d specs.LinuxWeightDevice) bool { return d.LeafWeight != nil }) {
+		b.errs = append(b.errs, errors.New("kernels since 5.0 have no blockIO.leafWeight: leave it out"))
+	}
+	for _, d := range io.WeightDevice {
+		if d.Weight != nil {
+			b.only(1, "blockIO.weightDevice", "blkio", cmp.Or(b.host.ioWeight, "blkio.weight")+"_device", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, *d.Weight))
+		}
+	}
+	if io.Weight != nil && *io.Weight != 0 {
 		if b.host.Version == 1 && b.host.ioWeight == "" {
 			b.errs = append(b.errs, errors.New("this kernel weighs no block I/O (neither blkio.weight nor blkio.bfq.weight): leave --blkio-weight out"))
 		} else {
@@ -174,6 +225,49 @@ func (b *planner) blockIO(io *specs.LinuxBlockIO) {
 			b.either("blkio", t.v1, "io.max", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, d.Rate),
 				fmt.Sprintf("%d:%d %s=%d", d.Major, d.Minor, t.v2, d.Rate))
 		}
+	}
+}
+
+func (b *planner) hugePages(list []specs.LinuxHugepageLimit) {
+	for _, l := range list {
+		b.either("hugetlb", "hugetlb."+l.Pagesize+".limit_in_bytes", "hugetlb."+l.Pagesize+".max", l.Limit, l.Limit)
+	}
+}
+
+func (b *planner) network(n *specs.LinuxNetwork) {
+	if n == nil {
+		return
+	}
+	if n.ClassID != nil {
+		b.only(1, "network.classID", "net_cls", "net_cls.classid", *n.ClassID)
+	}
+	for _, p := range n.Priorities {
+		b.only(1, "network.priorities", "net_prio", "net_prio.ifpriomap", fmt.Sprintf("%s %d", p.Name, p.Priority))
+	}
+}
+
+func (b *planner) rdma(limits map[string]specs.LinuxRdma) {
+	for _, device := range slices.Sorted(maps.Keys(limits)) {
+		l, line := limits[device], device
+		if l.HcaHandles != nil {
+			line += fmt.Sprintf(" hca_handle=%d", *l.HcaHandles)
+		}
+		if l.HcaObjects != nil {
+			line += fmt.Sprintf(" hca_object=%d", *l.HcaObjects)
+		}
+		b.either("rdma", "rdma.max", "rdma.max", line, line)
+	}
+}
+
+// unified are v2's files by name.
+func (b *planner) unified(files map[string]string) {
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		controller, _, _ := strings.Cut(file, ".")
+		if strings.Contains(file, "/") || controller == file || controller == "cgroup" {
+			b.errs = append(b.errs, fmt.Errorf("unified: %q is no controller's file", file))
+			continue
+		}
+		b.only(2, "unified: "+file, controller, file, files[file])
 	}
 }
 

@@ -64,6 +64,7 @@ type Config struct {
 	IpcMode    string `json:",omitempty"`
 	UsernsMode string `json:",omitempty"` // "", "host", or UsernsAuto
 
+	Runtime     string         `json:",omitempty"` // another OCI runtime makes it: a path, or a name in PATH
 	Init        bool           `json:",omitempty"` // a small init is PID 1
 	Restart     RestartPolicy  `json:",omitzero"`
 	StopSignal  syscall.Signal `json:",omitempty"` // 0: SIGTERM

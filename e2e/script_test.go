@@ -74,7 +74,7 @@ func testMain(m *testing.M) int {
 }
 
 func build(dir string) error {
-	for name, cgo := range map[string]string{"docker2013": "0", "docker2013-learn": "0", "docker2013-shim": "0", "dockerd2013": "1"} {
+	for name, cgo := range map[string]string{"docker2013": "0", "docker2013-learn": "0", "docker2013-shim": "0", "docker2013-oci": "1", "dockerd2013": "1"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "docker2013/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -218,6 +218,7 @@ func (d *daemon) command(flags []string) *exec.Cmd {
 	args := []string{"--root", filepath.Join(d.work, "root"), "--cgroup-parent", d.cgroup}
 	cmd := exec.Command(filepath.Join(binaries, "dockerd2013"), append(args, flags...)...)
 	cmd.Dir = d.work
+	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH")) // for --runtime
 	return cmd
 }
 

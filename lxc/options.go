@@ -104,6 +104,8 @@ func refuse(c container.Config) error {
 		return notHere("--pid", "every container of 2013 had its own")
 	case c.IpcMode != "":
 		return notHere("--ipc", "every container of 2013 had its own")
+	case c.Runtime != "":
+		return notHere("--runtime", "it is lxc-start's")
 	case c.UsernsMode != "":
 		return notHere("--userns", "there were none for Docker until 2015")
 	case c.Limits.MemorySwap != 0:

@@ -1,9 +1,11 @@
 package native
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -14,26 +16,42 @@ import (
 	"docker2013/native/launch"
 )
 
-// setup is what a program needs beside the configuration. The numbers are indexes
-// of the descriptors that go with it, -1: none.
-type setup struct {
-	rootfs      string // on the host, mounted
-	tasks       []int  // v1's cgroups
-	into        int    // v2's
-	stdio       [3]int // not with a terminal
-	terminal    bool
-	controlling bool   // stdio is a terminal of the daemon's: for exec
-	sync        [2]int // with a terminal: written to, read from, see terminalCalls
-	user        userNamespace
-	filter      []byte // seccomp's program, nil: none
-	pidfd       int    // exec: of the container's first process
-	lastCap     int    // the highest capability of this kernel
+// Setup is what a program needs beside the configuration. The numbers are indexes
+// of the descriptors that go with it, -1: none. NewSetup has none.
+type Setup struct {
+	ID          string // the container's
+	Rootfs      string // on the host
+	Tasks       []int  // v1's cgroups
+	Into        int    // v2's
+	Stdio       [3]int // not with a terminal
+	Terminal    bool
+	Controlling bool   // stdio is a terminal of the daemon's: for exec
+	Sync        [2]int // written to, read from, where the parent has a part in it: see Sync…
+	Filter      []byte // seccomp's program, nil: none
+	Pidfd       int    // exec: of the container's first process
+	PidNS       int    // the PID namespace to be born in, where the configuration has a path
+	LastCap     int    // the highest capability of this kernel
+	Files       []bool // mount by mount: what is bound is no directory
+
+	Hooks     bool // the parent has something to do when the environment is there
+	Wait      int  // a listening socket: wait for a connection before the program is executed
+	Preserve  int  // how many descriptors from 3 on stay open
+	NoPivot   bool // the host's root is where pivot_root can't (an initramfs)
+	NoKeyring bool // keep the session's keyring
+
+	user userNamespace
+}
+
+// NewSetup is one without descriptors.
+func NewSetup() Setup {
+	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, PidNS: -1, Wait: -1}
 }
 
 // writer writes a program, call by call.
 type writer struct {
 	p     launch.Program
 	slots int
+	free  []int // slots whose descriptors are closed again
 	err   error
 }
 
@@ -42,15 +60,32 @@ func (w *writer) call(name string, number uintptr, args ...launch.Arg) *launch.C
 	return &w.p.Calls[len(w.p.Calls)-1]
 }
 
+// slot is one for a result.
+func (w *writer) slot() int {
+	if n := len(w.free); n > 0 {
+		slot := w.free[n-1]
+		w.free = w.free[:n-1]
+		return slot
+	}
+	if w.slots == launch.MaxSlots {
+		w.err = errors.New("too many mounts for one container")
+		return w.slots
+	}
+	w.slots++
+	return w.slots
+}
+
 // result is a call whose result later ones use.
 func (w *writer) result(name string, number uintptr, args ...launch.Arg) launch.Arg {
-	w.slots++
-	if w.slots > launch.MaxSlots {
-		w.err = errors.New("too many mounts for one container")
-		return launch.Number(0)
-	}
-	w.call(name, number, args...).Keep = w.slots
-	return launch.Slot(w.slots)
+	slot := w.slot()
+	w.call(name, number, args...).Keep = slot
+	return launch.Slot(slot)
+}
+
+// close closes a descriptor that a call has kept.
+func (w *writer) close(name string, fd launch.Arg) {
+	w.call(name, unix.SYS_CLOSE, fd)
+	w.free = append(w.free, fd.Slot())
 }
 
 // optional makes the calls that f writes depend on the first of them: if that
@@ -64,67 +99,108 @@ func (w *writer) optional(errnos []unix.Errno, f func()) {
 
 var here = launch.Number(unix.AT_FDCWD)
 
-// compile writes the program that makes a new process the container's first: it
+// Compile writes the program that makes a new process the container's first: it
 // reads in the order in which the kernel needs it.
-func compile(s *specs.Spec, x setup) (*launch.Program, error) {
-	w := &writer{p: launch.Program{Into: x.into, PidNamespace: -1}}
+//
+// What comes from the host is taken hold of while it can be named (take…). What it
+// is mounted on is looked up inside the new root alone. Then the host is left.
+func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
+	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.PidNS}}
 	namespaces := w.joinUserNamespace(s)
-	w.session()
-	w.joinCgroups(x.tasks)
+	w.session(x)
+	w.joinCgroups(x.Tasks)
 	w.awaitIDs(s.Process, x.user)
-	w.namespaces(namespaces)
-	w.ownMounts()
-	sources := w.bindSources(s.Mounts, x.user)
-	nodes := w.hostNodes(s, x.user)
-	w.ownKernelMounts(s, x.user, sources)
-	w.unlockRoot(x.rootfs, x.user)
-	w.changeRoot(x.rootfs)
-	w.becomeRoot(x.user)
-	for i, m := range s.Mounts {
-		w.mount(m, sources[i])
-		if m.Destination == "/dev" {
-			w.devices(s, nodes)
-		}
-	}
-	w.names(s)
+	w.namespaces(namespaces, s.Linux.TimeOffsets)
 	w.sysctls(s.Linux.Sysctl)
+	w.oomScore(s.Process, x.user)
+	if !x.Hooks && slices.ContainsFunc(s.Mounts, CopiesUp) {
+		w.err = errors.New("the mount option tmpcopyup is for engines: leave it out")
+	}
+	var trees []launch.Arg
+	if !x.user.is {
+		trees = w.takeMounts(s.Mounts, x.user)
+	}
+	nodes := w.hostNodes(s, x.user)
+	root := w.takeRoot(x.Rootfs, s.Linux.RootfsPropagation, x.user)
+	w.ownMounts()
+	w.attach("put the root in its place", root, here, x.Rootfs)
+	if x.user.is { // from here on who makes files must be known to the namespace
+		w.becomeRoot(x.user)
+		trees = w.takeMounts(s.Mounts, x.user)
+	}
+	for i, m := range s.Mounts {
+		w.mount(root, m, trees[i], i < len(x.Files) && x.Files[i])
+	}
+	w.devices(root, s, nodes)
+	w.names(s)
 	w.loopback(s)
+	if x.Hooks {
+		w.meet("wait for hooks", x.Sync, SyncHooks)
+	}
+	w.changeRoot(root, x.NoPivot)
+	if x.Terminal {
+		w.terminal(x.Sync, s.Process)
+		w.console()
+	}
+	w.readOnlyMounts(s.Mounts, trees)
 	w.hide(s)
-	w.readOnlyRoot(s)
-	if x.terminal {
-		w.terminal(x.sync)
+	w.finishRoot(s)
+	w.process(s, x)
+	return &w.p, w.err
+}
+
+// CompileExec writes the program of a further process in a container: it has the
+// container's namespaces and cgroup, and a process of its own.
+func CompileExec(s *specs.Spec, x Setup) (*launch.Program, error) {
+	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.Pidfd}}
+	w.session(x)
+	w.joinCgroups(x.Tasks)
+	w.oomScore(s.Process, x.user)
+	if x.user.is {
+		w.allLimits(s.Process)
+		w.labels(s.Process)
+	}
+	w.joinNamespaces(x)
+	w.becomeRoot(x.user)
+	if x.Terminal {
+		w.terminal(x.Sync, s.Process)
 	}
 	w.process(s, x)
 	return &w.p, w.err
 }
 
-// compileExec writes the program of a further process in a container: it has the
-// container's namespaces and cgroup, and a process of its own.
-func compileExec(s *specs.Spec, x setup) (*launch.Program, error) {
-	w := &writer{p: launch.Program{Into: x.into, PidNamespace: x.pidfd}}
-	w.session()
-	w.joinCgroups(x.tasks)
-	if x.user.is {
-		w.limits(s.Process)
-		w.labels(s.Process)
+// CompileHook writes the program of a hook that runs in a container: it is found
+// there, and keeps the privileges of who runs the container.
+func CompileHook(h specs.Hook, x Setup) (*launch.Program, error) {
+	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.Pidfd}}
+	x.NoKeyring = true
+	w.session(x)
+	w.joinCgroups(x.Tasks)
+	w.joinNamespaces(x)
+	w.streams(x)
+	w.closeAll(x)
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
 	}
-	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
-	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.pidfd), launch.Number(kinds))
-	w.becomeRoot(x.user)
-	w.process(s, x)
+	w.call(executing+h.Path, unix.SYS_EXECVE, launch.String(h.Path), launch.Strings(args), launch.Strings(h.Env))
 	return &w.p, w.err
 }
 
 // session: from here on no signal of the shim's terminal or group reaches it, and
 // nobody without privileges can look into it while it still is the shim's copy
-// (CVE-2019-5736 began with /proc/PID/exe).
-func (w *writer) session() {
+// (CVE-2019-5736 began with /proc/PID/exe). One that waits to be started must not
+// outlive who makes it, until it is made. Its keys are its own (keyrings(7)).
+func (w *writer) session(x Setup) {
+	if x.Wait >= 0 {
+		w.call("die with one's maker", unix.SYS_PRCTL, launch.Number(unix.PR_SET_PDEATHSIG), launch.Number(int(unix.SIGKILL)))
+	}
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
 	w.call("start a session", unix.SYS_SETSID)
+	if !x.NoKeyring {
+		w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.String("_ses."+x.ID)).Ok = []unix.Errno{unix.ENOSYS, unix.EPERM, unix.EDQUOT}
+	}
 	w.call("clear the umask", unix.SYS_UMASK, launch.Number(0))
-	// Keyrings are in no namespace: without one of its own it had the daemon's
-	// (session-keyring(7)).
-	w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Number(0)).Ok = []unix.Errno{unix.ENOSYS}
 }
 
 // joinCgroups: before a new cgroup namespace, which takes its root from where it
@@ -143,9 +219,14 @@ var nsFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.TimeNamespace: unix.CLONE_NEWTIME, specs.UserNamespace: unix.CLONE_NEWUSER,
 }
 
-// namespaces: new ones are made by the clone itself, but for the cgroup's;
-// others are joined.
-func (w *writer) namespaces(list []specs.LinuxNamespace) {
+// Namespaces are those that a container can have, sorted.
+func Namespaces() []specs.LinuxNamespaceType { return slices.Sorted(maps.Keys(nsFlags)) }
+
+// namespaces: new ones are made by the clone itself, but for the cgroup's and a
+// time namespace that is set; others are joined, the mounts' late: the others' paths
+// are this one's; and the user's last, which takes the privileges for all others.
+func (w *writer) namespaces(list []specs.LinuxNamespace, offsets map[string]specs.LinuxTimeOffset) {
+	var joins, late, last []func()
 	for _, ns := range list {
 		flag, ok := nsFlags[ns.Type]
 		switch {
@@ -153,15 +234,52 @@ func (w *writer) namespaces(list []specs.LinuxNamespace) {
 			w.err = fmt.Errorf("a %s namespace is not supported yet", ns.Type)
 		case ns.Path == "" && ns.Type == specs.CgroupNamespace:
 			w.call("make a cgroup namespace", unix.SYS_UNSHARE, launch.Number(flag))
+		case ns.Path == "" && ns.Type == specs.TimeNamespace && len(offsets) > 0:
+			w.clocks(offsets)
 		case ns.Path == "":
 			w.p.Flags |= flag
-		case ns.Type == specs.PIDNamespace:
-			w.err = errors.New("a PID namespace is joined through its process")
+		case ns.Type == specs.PIDNamespace: // Setup.PidNS
+			if w.p.PidNamespace < 0 {
+				w.err = errors.New("a PID namespace is joined through its process")
+			}
 		default:
 			fd := w.result("open "+ns.Path, unix.SYS_OPENAT, here, launch.String(ns.Path), launch.Number(unix.O_RDONLY|unix.O_CLOEXEC), launch.Number(0))
-			w.call("join "+ns.Path, unix.SYS_SETNS, fd, launch.Number(flag))
+			join := func() {
+				w.call("join "+ns.Path, unix.SYS_SETNS, fd, launch.Number(flag))
+				w.close("join "+ns.Path, fd)
+			}
+			switch ns.Type {
+			case specs.UserNamespace:
+				last = append(last, join)
+			case specs.MountNamespace:
+				late = append(late, join)
+			default:
+				joins = append(joins, join)
+			}
 		}
 	}
+	for _, join := range slices.Concat(joins, late, last) {
+		join()
+	}
+}
+
+// clocks makes a time namespace: its clocks can be set until the first process is
+// in it (time_namespaces(7)).
+func (w *writer) clocks(offsets map[string]specs.LinuxTimeOffset) {
+	w.call("make a time namespace", unix.SYS_UNSHARE, launch.Number(unix.CLONE_NEWTIME))
+	for _, clock := range slices.Sorted(maps.Keys(offsets)) {
+		o := offsets[clock]
+		w.writeFile("set the clock "+clock, "/proc/self/timens_offsets", fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs))
+	}
+	fd := w.result("open the time namespace", unix.SYS_OPENAT, here, launch.String("/proc/self/ns/time_for_children"), launch.Number(unix.O_RDONLY|unix.O_CLOEXEC), launch.Number(0))
+	w.call("join the time namespace", unix.SYS_SETNS, fd, launch.Number(unix.CLONE_NEWTIME))
+	w.close("join the time namespace", fd)
+}
+
+// joinNamespaces: all but the PID's, in which it was born.
+func (w *writer) joinNamespaces(x Setup) {
+	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.Pidfd), launch.Number(kinds))
 }
 
 // ownMounts: what is mounted from now on is not seen on the host, and what the
@@ -171,195 +289,35 @@ func (w *writer) ownMounts() {
 		launch.Number(unix.MS_REC|unix.MS_PRIVATE), launch.Number(0))
 }
 
-// bindSources takes hold of the host's files while they can still be named. The
-// clones are attached to nothing yet (open_tree(2)).
-func (w *writer) bindSources(mounts []specs.Mount, u userNamespace) []launch.Arg {
-	sources := make([]launch.Arg, len(mounts))
-	for i, m := range mounts {
-		if m.Type != "bind" {
-			continue
-		}
-		if u.is { // taken already, see hostTrees
-			sources[i] = launch.File(u.trees)
-			u.trees++
-			continue
-		}
-		flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
-		if slices.Contains(m.Options, "rbind") {
-			flags |= unix.AT_RECURSIVE
-		}
-		sources[i] = w.result("take "+m.Source, unix.SYS_OPEN_TREE, here, launch.String(m.Source), launch.Number(flags))
-	}
-	return sources
-}
-
 // changeRoot: pivot_root and not chroot: after it the host's root is not only out
 // of sight but gone from this namespace. Both arguments can be one directory: the
 // old root then lies on top of the new one, and goes (pivot_root(2)).
-func (w *writer) changeRoot(rootfs string) {
-	w.call("go to "+rootfs, unix.SYS_CHDIR, launch.String(rootfs))
-	w.call("pivot_root", unix.SYS_PIVOT_ROOT, launch.String("."), launch.String("."))
-	w.call("unmount the old root", unix.SYS_UMOUNT2, launch.String("."), launch.Number(unix.MNT_DETACH))
-	w.call("go to the new root", unix.SYS_CHDIR, launch.String("/"))
-}
-
-// target makes sure that there is something to mount on, and opens it. All names
-// are looked up inside the new root: a link of the image leads nowhere else.
-// What the kernel gives is mounted on no link at all.
-func (w *writer) target(dest string, file, noLinks bool) launch.Arg {
-	dest = path.Clean("/" + dest)
-	for i, c := range dest[1:] {
-		if c == '/' {
-			w.mkdir(dest[:i+1])
-		}
-	}
-	if file {
-		w.call("make "+dest, unix.SYS_MKNODAT, here, launch.String(dest), launch.Number(unix.S_IFREG|0o644), launch.Number(0)).Ok = madeAlready
+func (w *writer) changeRoot(root launch.Arg, noPivot bool) {
+	w.call("go to the new root", unix.SYS_FCHDIR, root)
+	if noPivot { // the host's root stays below
+		w.call("move the root", unix.SYS_MOUNT, launch.String("."), launch.String("/"), launch.Number(0), launch.Number(unix.MS_MOVE), launch.Number(0))
+		w.call("chroot", unix.SYS_CHROOT, launch.String("."))
 	} else {
-		w.mkdir(dest)
+		w.call("pivot_root", unix.SYS_PIVOT_ROOT, launch.String("."), launch.String("."))
+		w.call("unmount the old root", unix.SYS_UMOUNT2, launch.String("."), launch.Number(unix.MNT_DETACH))
 	}
-	resolve := uint64(unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_IN_ROOT)
-	if noLinks {
-		resolve |= unix.RESOLVE_NO_SYMLINKS
-	}
-	how := make([]byte, 24) // struct open_how
-	binary.NativeEndian.PutUint64(how, unix.O_PATH|unix.O_CLOEXEC)
-	binary.NativeEndian.PutUint64(how[16:], resolve)
-	return w.result("open "+dest, unix.SYS_OPENAT2, here, launch.String(dest), launch.Bytes(how), launch.Number(len(how)))
-}
-
-var madeAlready = []unix.Errno{unix.EEXIST, unix.EROFS, unix.EACCES}
-
-func (w *writer) mkdir(dir string) {
-	w.call("make "+dir, unix.SYS_MKDIRAT, here, launch.String(dir), launch.Number(0o755)).Ok = madeAlready
-}
-
-// mount mounts one entry of the configuration.
-func (w *writer) mount(m specs.Mount, source launch.Arg) {
-	attrs, clear, rest := attributes(m.Options)
-	name := fmt.Sprintf("mount %s on %s", m.Type, m.Destination)
-	if m.Type == "bind" {
-		tree := source
-		isFile := slices.Contains(m.Options, fileOption)
-		target := w.target(m.Destination, isFile, false)
-		if attrs|clear != 0 {
-			w.setAttributes(name, tree, attrs, clear, slices.Contains(m.Options, "rbind"))
-		}
-		w.attach(name, tree, target)
-		return
-	}
-	kernels := m.Type != "tmpfs" || slices.Contains([]string{"/dev", "/dev/shm"}, m.Destination)
-	target := w.target(m.Destination, false, kernels)
-	if source.IsSlot() { // made already, see ownKernelMounts
-		w.attach(name, source, target)
-		return
-	}
-	w.attach(name, w.newMount(name, m.Type, attrs, rest), target)
-}
-
-// newMount mounts a file system of the kernel's, on nothing yet.
-func (w *writer) newMount(name, fstype string, attrs uint64, rest []string) launch.Arg {
-	fs := w.result(name, unix.SYS_FSOPEN, launch.String(fstype), launch.Number(unix.FSOPEN_CLOEXEC))
-	for _, option := range rest {
-		key, value, has := strings.Cut(option, "=")
-		if has {
-			w.call(name+" with "+option, unix.SYS_FSCONFIG, fs, launch.Number(unix.FSCONFIG_SET_STRING), launch.String(key), launch.String(value), launch.Number(0))
-		} else {
-			w.call(name+" with "+option, unix.SYS_FSCONFIG, fs, launch.Number(unix.FSCONFIG_SET_FLAG), launch.String(key), launch.Number(0), launch.Number(0))
-		}
-	}
-	w.call(name, unix.SYS_FSCONFIG, fs, launch.Number(unix.FSCONFIG_CMD_CREATE), launch.Number(0), launch.Number(0), launch.Number(0))
-	// /dev is filled before it becomes read-only, if it does.
-	return w.result(name, unix.SYS_FSMOUNT, fs, launch.Number(unix.FSMOUNT_CLOEXEC), launch.Number(attrs))
-}
-
-func (w *writer) attach(name string, tree, target launch.Arg) {
-	w.call(name, unix.SYS_MOVE_MOUNT, tree, launch.String(""), target, launch.String(""),
-		launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
-}
-
-// setAttributes changes a mount's, struct mount_attr (mount_setattr(2)).
-func (w *writer) setAttributes(name string, tree launch.Arg, set, clear uint64, recursive bool) {
-	b := make([]byte, 32)
-	binary.NativeEndian.PutUint64(b, set)
-	binary.NativeEndian.PutUint64(b[8:], clear)
-	flags := unix.AT_EMPTY_PATH
-	if recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	w.call(name, unix.SYS_MOUNT_SETATTR, tree, launch.String(""), launch.Number(flags), launch.Bytes(b), launch.Number(len(b)))
-}
-
-// fileOption marks a bind mount of something that is not a directory.
-const fileOption = "x-file"
-
-// attributes splits mount options into the mount's own and the file system's.
-func attributes(options []string) (set, clear uint64, rest []string) {
-	for _, o := range options {
-		switch o {
-		case "ro":
-			set |= unix.MOUNT_ATTR_RDONLY
-		case "nosuid":
-			set |= unix.MOUNT_ATTR_NOSUID
-		case "nodev":
-			set |= unix.MOUNT_ATTR_NODEV
-		case "noexec":
-			set |= unix.MOUNT_ATTR_NOEXEC
-		case "noatime":
-			set, clear = set|unix.MOUNT_ATTR_NOATIME, clear|unix.MOUNT_ATTR__ATIME
-		case "strictatime":
-			set, clear = set|unix.MOUNT_ATTR_STRICTATIME, clear|unix.MOUNT_ATTR__ATIME
-		case "rw", "suid", "dev", "exec", "relatime", "bind", "rbind", "private", "rprivate", fileOption:
-		default:
-			rest = append(rest, o)
-		}
-	}
-	return set, clear, rest
-}
-
-// devices fills /dev: nodes, the links that programs expect, and the terminal
-// multiplexer of our own devpts.
-func (w *writer) devices(s *specs.Spec, nodes []launch.Arg) {
-	for i, d := range s.Linux.Devices {
-		mode := uint32(0o666)
-		if d.FileMode != nil {
-			mode = uint32(d.FileMode.Perm())
-		}
-		kind := map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}[d.Type]
-		for i, c := range d.Path[1:] {
-			if c == '/' && i > 0 {
-				w.mkdir(d.Path[:i+1])
-			}
-		}
-		if nodes != nil {
-			w.attach("take "+d.Path, nodes[i], w.target(d.Path, true, true))
-			continue
-		}
-		w.call("make "+d.Path, unix.SYS_MKNODAT, here, launch.String(d.Path), launch.Number(kind|mode),
-			launch.Number(unix.Mkdev(uint32(d.Major), uint32(d.Minor))))
-	}
-	for _, l := range [][2]string{
-		{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"}, {"/proc/self/fd/1", "/dev/stdout"},
-		{"/proc/self/fd/2", "/dev/stderr"}, {"pts/ptmx", "/dev/ptmx"},
-	} {
-		w.call("link "+l[1], unix.SYS_SYMLINKAT, launch.String(l[0]), here, launch.String(l[1]))
-	}
+	w.call("go to the new root", unix.SYS_CHDIR, launch.String("/"))
+	w.close("go to the new root", root)
 }
 
 func (w *writer) names(s *specs.Spec) {
 	if s.Hostname != "" {
 		w.call("set the hostname", unix.SYS_SETHOSTNAME, launch.String(s.Hostname), launch.Number(len(s.Hostname)))
 	}
+	if s.Domainname != "" {
+		w.call("set the domain name", unix.SYS_SETDOMAINNAME, launch.String(s.Domainname), launch.Number(len(s.Domainname)))
+	}
 }
 
-// sysctls: those of our own namespaces, while /proc/sys can still be written.
+// sysctls: those of our own namespaces, while the host's /proc is there: it shows
+// whoever looks his own.
 func (w *writer) sysctls(values map[string]string) {
-	keys := make([]string, 0, len(values))
-	for key := range values {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		w.writeFile("set "+key, "/proc/sys/"+strings.ReplaceAll(key, ".", "/"), values[key])
 	}
 }
@@ -367,7 +325,7 @@ func (w *writer) sysctls(values map[string]string) {
 func (w *writer) writeFile(name, file, value string) {
 	fd := w.result(name, unix.SYS_OPENAT, here, launch.String(file), launch.Number(unix.O_WRONLY|unix.O_CLOEXEC), launch.Number(0))
 	w.call(name, unix.SYS_WRITE, fd, launch.Bytes([]byte(value)), launch.Number(len(value)))
-	w.call(name, unix.SYS_CLOSE, fd)
+	w.close(name, fd)
 }
 
 // loopback: a new network namespace has nothing else, and it is down.
@@ -380,7 +338,7 @@ func (w *writer) loopback(s *specs.Spec) {
 	binary.NativeEndian.PutUint16(ifreq[16:], unix.IFF_UP|unix.IFF_RUNNING)
 	fd := w.result("open a socket", unix.SYS_SOCKET, launch.Number(unix.AF_INET), launch.Number(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), launch.Number(0))
 	w.call("bring loopback up", unix.SYS_IOCTL, fd, launch.Number(unix.SIOCSIFFLAGS), launch.Bytes(ifreq))
-	w.call("close the socket", unix.SYS_CLOSE, fd)
+	w.close("close the socket", fd)
 }
 
 // hide covers what must not be read, and makes read-only what must not be
@@ -388,28 +346,40 @@ func (w *writer) loopback(s *specs.Spec) {
 func (w *writer) hide(s *specs.Spec) {
 	absent := []unix.Errno{unix.ENOENT, unix.ENOTDIR}
 	for _, p := range s.Linux.ReadonlyPaths {
+		name := "make read-only " + p
 		w.optional(absent, func() {
-			tree := w.result("make read-only "+p, unix.SYS_OPEN_TREE, here, launch.String(p), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
-			w.setAttributes("make read-only "+p, tree, unix.MOUNT_ATTR_RDONLY, 0, true)
-			w.call("make read-only "+p, unix.SYS_MOVE_MOUNT, tree, launch.String(""), here, launch.String(p), launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
+			tree := w.result(name, unix.SYS_OPEN_TREE, here, launch.String(p), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+			w.setAttributes(name, tree, attributes{set: unix.MOUNT_ATTR_RDONLY}, true)
+			w.attach(name, tree, here, p)
+			w.close(name, tree)
 		})
 	}
 	// A directory is covered with an empty one, a file with /dev/null.
 	for _, p := range s.Linux.MaskedPaths {
 		name := "mask " + p
-		w.optional([]unix.Errno{unix.ENOENT}, func() {
+		w.optional(absent, func() {
 			w.call(name, unix.SYS_FACCESSAT, here, launch.String(p), launch.Number(0), launch.Number(0))
+			slot := w.slot()
 			isDir := w.call(name, unix.SYS_OPENAT, here, launch.String(p), launch.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), launch.Number(0))
-			isDir.Ok, isDir.Skip = []unix.Errno{unix.ENOTDIR}, 1
+			isDir.Keep, isDir.Ok, isDir.Skip = slot, []unix.Errno{unix.ENOTDIR}, 2
 			w.call(name, unix.SYS_MOUNT, launch.String("tmpfs"), launch.String(p), launch.String("tmpfs"),
-				launch.Number(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), launch.String("size=0k")).Jump = 2
-			null := w.result(name, unix.SYS_OPEN_TREE, here, launch.String("/dev/null"), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
-			w.call(name, unix.SYS_MOVE_MOUNT, null, launch.String(""), here, launch.String(p), launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
+				launch.Number(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), launch.String("size=0k"))
+			w.call(name, unix.SYS_CLOSE, launch.Slot(slot)).Jump = 3
+			null := launch.Slot(slot)
+			w.call(name, unix.SYS_OPEN_TREE, here, launch.String("/dev/null"), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).Keep = slot
+			w.attach(name, null, here, p)
+			w.close(name, null)
 		})
 	}
 }
 
-func (w *writer) readOnlyRoot(s *specs.Spec) {
+// finishRoot gives the root the attributes that would have been in the way.
+func (w *writer) finishRoot(s *specs.Spec) {
+	switch p := strings.TrimPrefix(s.Linux.RootfsPropagation, "r"); p {
+	case "shared", "unbindable":
+		flags := map[string]int{"shared": unix.MS_SHARED, "unbindable": unix.MS_UNBINDABLE}[p]
+		w.call("make the root "+p, unix.SYS_MOUNT, launch.Number(0), launch.String("/"), launch.Number(0), launch.Number(flags), launch.Number(0))
+	}
 	if s.Root == nil || !s.Root.Readonly {
 		return
 	}
@@ -418,25 +388,73 @@ func (w *writer) readOnlyRoot(s *specs.Spec) {
 	w.call("make the root read-only", unix.SYS_MOUNT_SETATTR, here, launch.String("/"), launch.Number(0), launch.Bytes(b), launch.Number(len(b)))
 }
 
-// The descriptors of a terminal in the new process: the shim takes the master
-// from there (pidfd_getfd(2)).
-const masterFD = 250
+// Where the child says that it is, on Setup.Sync, in this order; it goes on when a
+// byte comes back.
+//
+//	child                     parent
+//	  ── SyncHooks ────────────▶   runs the hooks
+//	  ◀─────────────── a byte ──
+//	  ── SyncTerminal ─────────▶   pidfd_getfd(child, MasterFD)
+//	  ◀─────────────── a byte ──
+const (
+	SyncHooks    = 'h' // the environment is there, the host's root still is too
+	SyncTerminal = 't' // the terminal's master side is on MasterFD
+)
+
+func (w *writer) meet(name string, sync [2]int, where byte) {
+	w.call(name, unix.SYS_WRITE, launch.File(sync[0]), launch.Bytes([]byte{where}), launch.Number(1))
+	w.call(name, unix.SYS_READ, launch.File(sync[1]), launch.Bytes(make([]byte, 1)), launch.Number(1))
+}
+
+// MasterFD is where a new process offers its terminal's master side: the parent
+// takes it from there (pidfd_getfd(2)).
+const MasterFD = 250
 
 // terminal opens one in the container's own devpts, hands its master side to the
-// shim, and makes the other side the standard streams and the controlling terminal.
-//
-//	child                     shim
-//	  ── a byte ───────────────▶   pidfd_getfd(child, masterFD)
-//	  ◀─────────────── a byte ──
-func (w *writer) terminal(sync [2]int) {
+// parent, and makes the other side the standard streams and the controlling terminal.
+func (w *writer) terminal(sync [2]int, p *specs.Process) {
 	master := w.result("open a terminal", unix.SYS_OPENAT, here, launch.String("/dev/pts/ptmx"), launch.Number(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC), launch.Number(0))
 	w.call("unlock the terminal", unix.SYS_IOCTL, master, launch.Number(unix.TIOCSPTLCK), launch.Bytes(make([]byte, 4)))
 	slave := w.result("open the terminal's other side", unix.SYS_IOCTL, master, launch.Number(unix.TIOCGPTPEER), launch.Number(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC))
-	w.call("offer the terminal", unix.SYS_DUP3, master, launch.Number(masterFD), launch.Number(unix.O_CLOEXEC))
-	w.call("offer the terminal", unix.SYS_WRITE, launch.File(sync[0]), launch.Bytes([]byte{1}), launch.Number(1))
-	w.call("wait until it is taken", unix.SYS_READ, launch.File(sync[1]), launch.Bytes(make([]byte, 1)), launch.Number(1))
+	if p.User.UID != 0 {
+		w.call("give the terminal to the user", unix.SYS_FCHOWN, slave, launch.Number(p.User.UID), launch.Number(^uint32(0)))
+	}
+	w.call("offer the terminal", unix.SYS_DUP3, master, launch.Number(MasterFD), launch.Number(unix.O_CLOEXEC))
+	w.meet("offer the terminal", sync, SyncTerminal)
 	w.call("take the terminal as one's own", unix.SYS_IOCTL, slave, launch.Number(unix.TIOCSCTTY), launch.Number(0))
 	for fd := range 3 {
 		w.call("take the terminal", unix.SYS_DUP3, slave, launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
 	}
+}
+
+// console: the terminal by its second name.
+func (w *writer) console() {
+	const name = "mount the terminal on /dev/console"
+	target := w.target(here, "/dev/console", true, true)
+	tree := w.result(name, unix.SYS_OPEN_TREE, launch.Number(0), launch.String(""), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
+	w.attach(name, tree, target, "")
+}
+
+// rootPropagation is the mount's that a root begins with: pivot_root takes no
+// shared one, so that comes last.
+func rootPropagation(option string) (propagation uint64, recursive bool) {
+	kind, recursive := strings.CutPrefix(cmp.Or(option, "rprivate"), "r")
+	if kind == "slave" || kind == "shared" {
+		return unix.MS_SLAVE, recursive
+	}
+	return unix.MS_PRIVATE, recursive
+}
+
+// takeRoot takes hold of the root file system: a directory, or a mount with all
+// that is mounted in it.
+func (w *writer) takeRoot(rootfs, propagation string, u userNamespace) launch.Arg {
+	rootfs = path.Clean(rootfs)
+	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+	if u.is { // what is mounted below is locked, and stays behind
+		flags &^= unix.AT_RECURSIVE
+	}
+	root := w.result("take "+rootfs, unix.SYS_OPEN_TREE, here, launch.String(rootfs), launch.Number(flags))
+	kind, recursive := rootPropagation(propagation)
+	w.setAttributes("take "+rootfs, root, attributes{propagation: kind}, recursive)
+	return root
 }

@@ -69,7 +69,7 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 	if err != nil {
 		t.Fatal(err)
 	}
-	lastCap, err := lastCapability()
+	lastCap, err := LastCapability()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,9 +88,10 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 		t.Fatal(err)
 	}
 	n := len(trees)
-	x := setup{rootfs: rootfs, into: -1, pidfd: -1, filter: filter, lastCap: lastCap, stdio: [3]int{n, n + 1, n + 1}}
+	x := NewSetup()
+	x.Rootfs, x.Filter, x.LastCap, x.Stdio, x.Files = rootfs, filter, lastCap, [3]int{n, n + 1, n + 1}, Files(s.Mounts)
 	x.user = userns(s, x, n, nil)
-	p, err := compile(s, x)
+	p, err := Compile(s, x)
 	if err != nil {
 		t.Fatal(err)
 	}

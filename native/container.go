@@ -270,6 +270,7 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	}
 	defer join.Close()
 	x, files := p.rt.setup(s, join, filter)
+	x.ID = p.record.Id
 	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
 		if f == nil {
 			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -281,7 +282,7 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		}
 		files = append(files, int(f.Fd()))
 	}
-	x.controlling, x.user = e.Streams.Terminal, userns(s, x, 0, nil)
+	x.Controlling, x.user = e.Streams.Terminal, userns(s, x, 0, nil)
 	if err := giveStreams(idMap(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
@@ -291,12 +292,12 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		p.mu.Unlock()
 		return container.Exit{}, container.ErrNotRunning
 	}
-	x.pidfd = len(files)
+	x.Pidfd = len(files)
 	files = append(files, p.pidfd)
 	p.next++
 	id, x2 := p.next, &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
 	p.execs[id] = x2
-	program, err := compileExec(s, x)
+	program, err := CompileExec(s, x)
 	if err == nil {
 		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), files...)
 	}

@@ -16,37 +16,125 @@ import (
 
 // process is the part that a container's first process and those of `exec` have
 // in common: limits, streams, identity, and at last the program itself.
-func (w *writer) process(s *specs.Spec, x setup) {
+func (w *writer) process(s *specs.Spec, x Setup) {
 	p := s.Process
-	if !x.terminal {
-		for fd, file := range x.stdio {
-			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
-		}
+	if p == nil { // it waits, and can't be started
+		p = &specs.Process{}
 	}
-	if x.controlling {
-		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
-	}
+	w.streams(x)
 	if !x.user.is { // else done already, see userNamespace
 		w.labels(p)
-		w.limits(p) // nothing can be opened any more, if there may be few files
 	}
-	w.closeAll()
+	w.closeAll(x)
 	w.workdir(p.Cwd)
-	w.identity(p, x)
+	w.schedule(p)
+	if !x.user.is {
+		w.limits(p, false)
+	}
+	if x.Wait >= 0 {
+		w.find(p)
+		w.wait()
+	}
+	if !x.user.is {
+		w.limits(p, true)
+	}
+	w.identity(s, p, x)
 	w.execute(p)
 }
 
-func (w *writer) limits(p *specs.Process) {
-	if p.OOMScoreAdj != nil {
-		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+func (w *writer) streams(x Setup) {
+	if !x.Terminal {
+		for fd, file := range x.Stdio {
+			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
+		}
 	}
+	if x.Controlling {
+		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
+	}
+	if x.Wait >= 0 {
+		w.call("keep the socket", unix.SYS_DUP3, launch.File(x.Wait), launch.Number(startFD), launch.Number(unix.O_CLOEXEC))
+	}
+}
+
+// startFD is where a process that waits to be started has its socket.
+const startFD = launch.ErrorFD + 1
+
+// wait: that the pipe for failures is closed says that all is made. Who connects
+// says that the program is to be executed, and is told of failures from then on.
+//
+//	child                              create                      start
+//	  ── closes the pipe ───────────────▶   exits
+//	  accept
+//	  ◀───────────────────────────────────────────────── connect ──
+//	  ── which call failed, and how; or closed by execve ─────────▶
+func (w *writer) wait() {
+	w.call("outlive one's maker", unix.SYS_PRCTL, launch.Number(unix.PR_SET_PDEATHSIG), launch.Number(0))
+	w.call("be created", unix.SYS_CLOSE, launch.Number(launch.ErrorFD))
+	conn := w.result("wait to be started", unix.SYS_ACCEPT4, launch.Number(startFD), launch.Number(0), launch.Number(0), launch.Number(unix.SOCK_CLOEXEC))
+	w.call("tell who started it", unix.SYS_DUP3, conn, launch.Number(launch.ErrorFD), launch.Number(unix.O_CLOEXEC))
+	w.close("tell who started it", conn)
+}
+
+// limits: that of open files would be in our own way, so it comes last.
+func (w *writer) limits(p *specs.Process, files bool) {
 	for _, r := range p.Rlimits {
+		if (r.Type == "RLIMIT_NOFILE") != files {
+			continue
+		}
 		b := make([]byte, 16)
 		binary.NativeEndian.PutUint64(b, r.Soft)
 		binary.NativeEndian.PutUint64(b[8:], r.Hard)
 		w.call("set the limit "+r.Type, unix.SYS_PRLIMIT64, launch.Number(0), launch.Number(rlimits[r.Type]), launch.Bytes(b), launch.Number(0))
 	}
 }
+
+// allLimits are those of a process that gives its privileges up early.
+func (w *writer) allLimits(p *specs.Process) {
+	w.limits(p, false)
+	w.limits(p, true)
+}
+
+// oomScore: while the host's /proc is there.
+func (w *writer) oomScore(p *specs.Process, u userNamespace) {
+	if p != nil && !(u.is && u.ready >= 0) && p.OOMScoreAdj != nil {
+		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+	}
+}
+
+// schedule is how it gets the CPU and the disk (sched_setattr(2), ioprio_set(2)).
+func (w *writer) schedule(p *specs.Process) {
+	if s := p.Scheduler; s != nil {
+		b := binary.NativeEndian.AppendUint32(nil, 48) // struct sched_attr
+		b = binary.NativeEndian.AppendUint32(b, schedulers[s.Policy])
+		flags := uint64(0)
+		for _, f := range s.Flags {
+			flags |= schedulerFlags[f]
+		}
+		b = binary.NativeEndian.AppendUint64(b, flags)
+		b = binary.NativeEndian.AppendUint32(b, uint32(s.Nice))
+		b = binary.NativeEndian.AppendUint32(b, uint32(s.Priority))
+		for _, n := range []uint64{s.Runtime, s.Deadline, s.Period} {
+			b = binary.NativeEndian.AppendUint64(b, n)
+		}
+		w.call("set the scheduler", unix.SYS_SCHED_SETATTR, launch.Number(0), launch.Bytes(b), launch.Number(0))
+	}
+	if io := p.IOPriority; io != nil {
+		const process, classShift = 1, 13
+		w.call("set the I/O priority", unix.SYS_IOPRIO_SET, launch.Number(process), launch.Number(0), launch.Number(ioClasses[io.Class]<<classShift|io.Priority))
+	}
+}
+
+var (
+	schedulers = map[specs.LinuxSchedulerPolicy]uint32{
+		specs.SchedOther: unix.SCHED_NORMAL, specs.SchedFIFO: unix.SCHED_FIFO, specs.SchedRR: unix.SCHED_RR,
+		specs.SchedBatch: unix.SCHED_BATCH, specs.SchedIdle: unix.SCHED_IDLE, specs.SchedDeadline: unix.SCHED_DEADLINE,
+	}
+	schedulerFlags = map[specs.LinuxSchedulerFlag]uint64{
+		specs.SchedFlagResetOnFork: 1, specs.SchedFlagReclaim: 2, specs.SchedFlagDLOverrun: 4, specs.SchedFlagKeepPolicy: 8,
+		specs.SchedFlagKeepParams: 16, specs.SchedFlagUtilClampMin: 32, specs.SchedFlagUtilClampMax: 64,
+	}
+	ioClasses = map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}
+)
 
 // labels are for the program that is executed next (apparmor(7); selinux's
 // setexeccon(3) writes the same file). /proc is the one that we have mounted.
@@ -71,40 +159,38 @@ var rlimits = map[string]int{
 
 // closeAll: nothing of the host's stays open, before the working directory is
 // looked up: /proc/self/fd/7 was the way out of CVE-2024-21626. What is left is
-// the pipe that tells of failures, which leads to no file; execve closes it.
-func (w *writer) closeAll() {
-	w.call("close all other files", unix.SYS_CLOSE_RANGE, launch.Number(3), launch.Number(launch.ErrorFD-1), launch.Number(0))
-	w.call("close all other files", unix.SYS_CLOSE_RANGE, launch.Number(launch.ErrorFD+1), launch.Number(^uint32(0)), launch.Number(0))
+// the pipe that tells of failures and the socket that is waited on, which lead to
+// no file; execve closes them.
+func (w *writer) closeAll(x Setup) {
+	above := launch.ErrorFD + 1
+	if x.Wait >= 0 {
+		above = startFD + 1
+	}
+	w.call("close all other files", unix.SYS_CLOSE_RANGE, launch.Number(3+x.Preserve), launch.Number(launch.ErrorFD-1), launch.Number(0))
+	w.call("close all other files", unix.SYS_CLOSE_RANGE, launch.Number(above), launch.Number(^uint32(0)), launch.Number(0))
 }
 
+// workdir goes to the working directory, and makes it where it isn't there.
 func (w *writer) workdir(dir string) {
-	if dir == "" {
-		dir = "/"
-	}
 	dir = path.Clean("/" + dir)
-	for i, c := range dir {
-		if c == '/' && i > 0 {
-			w.mkdir(dir[:i])
-		}
-	}
-	if dir != "/" {
-		w.mkdir(dir)
-	}
-	w.call("go to "+dir, unix.SYS_CHDIR, launch.String(dir))
+	fd := w.target(here, dir, false, false)
+	w.call("go to "+dir, unix.SYS_FCHDIR, fd)
+	w.close("go to "+dir, fd)
 }
 
 // identity: user, groups, capabilities, filter, in the one order that works. The
 // filter wants CAP_SYS_ADMIN or no_new_privs (seccomp(2)); the bounding set wants
 // CAP_SETPCAP; changing the user takes the effective capabilities away
 // (capabilities(7), "Effect of user ID changes").
-func (w *writer) identity(p *specs.Process, x setup) {
+func (w *writer) identity(s *specs.Spec, p *specs.Process, x Setup) {
+	w.personality(s)
 	if p.NoNewPrivileges {
 		w.call("gain no new privileges", unix.SYS_PRCTL, launch.Number(unix.PR_SET_NO_NEW_PRIVS), launch.Number(1), launch.Number(0), launch.Number(0), launch.Number(0))
 	} else {
-		w.filter(x.filter)
+		w.filter(s, x.Filter)
 	}
 	sets := capabilitySets(p.Capabilities)
-	for c := range x.lastCap + 1 {
+	for c := range x.LastCap + 1 {
 		if sets.bounding&(1<<c) == 0 {
 			w.call("drop "+capability.Cap(c).String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAPBSET_DROP), launch.Number(c))
 		}
@@ -114,15 +200,12 @@ func (w *writer) identity(p *specs.Process, x setup) {
 	for _, g := range p.User.AdditionalGids {
 		groups = binary.NativeEndian.AppendUint32(groups, g)
 	}
-	set := w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
-	if x.user.is && len(groups) == 0 {
-		set.Ok = []unix.Errno{unix.EPERM} // forbidden to an ordinary user, who has but his own (user_namespaces(7))
-	}
+	w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
 	gid, uid := launch.Number(p.User.GID), launch.Number(p.User.UID)
 	w.call("set the group", unix.SYS_SETRESGID, gid, gid, gid)
 	w.call("set the user", unix.SYS_SETRESUID, uid, uid, uid)
 	w.call("set the capabilities", unix.SYS_CAPSET, launch.Bytes(capHeader()), launch.Bytes(sets.data()))
-	for c := range x.lastCap + 1 {
+	for c := range x.LastCap + 1 {
 		if sets.ambient&(1<<c) != 0 {
 			w.call("raise "+capability.Cap(c).String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAP_AMBIENT), launch.Number(unix.PR_CAP_AMBIENT_RAISE), launch.Number(c), launch.Number(0), launch.Number(0))
 		}
@@ -133,13 +216,30 @@ func (w *writer) identity(p *specs.Process, x setup) {
 	}
 	w.call("set the umask", unix.SYS_UMASK, launch.Number(umask))
 	if p.NoNewPrivileges {
-		w.filter(x.filter)
+		w.filter(s, x.Filter)
 	}
 }
 
-func (w *writer) filter(bpf []byte) {
-	if len(bpf) > 0 {
-		w.call("load the seccomp filter", unix.SYS_SECCOMP, launch.Number(unix.SECCOMP_SET_MODE_FILTER), launch.Number(0), launch.Filter(bpf))
+// filterFlags are seccomp(2)'s. TSYNC is for programs with threads.
+var filterFlags = map[specs.LinuxSeccompFlag]int{
+	specs.LinuxSeccompFlagLog: unix.SECCOMP_FILTER_FLAG_LOG, specs.LinuxSeccompFlagSpecAllow: unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+}
+
+func (w *writer) filter(s *specs.Spec, bpf []byte) {
+	if len(bpf) == 0 {
+		return
+	}
+	flags := 0
+	for _, f := range s.Linux.Seccomp.Flags {
+		flags |= filterFlags[f]
+	}
+	w.call("load the seccomp filter", unix.SYS_SECCOMP, launch.Number(unix.SECCOMP_SET_MODE_FILTER), launch.Number(flags), launch.Filter(bpf))
+}
+
+// personality is an execution domain (personality(2)).
+func (w *writer) personality(s *specs.Spec) {
+	if p := s.Linux.Personality; p != nil {
+		w.call("set the personality", unix.SYS_PERSONALITY, launch.Number(map[specs.LinuxPersonalityDomain]int{specs.PerLinux32: 8}[p.Domain]))
 	}
 }
 
@@ -179,29 +279,53 @@ func (s sets) data() []byte {
 	return b
 }
 
-// execute looks for the program along PATH, as execvp(3) does. The last of the
-// calls is the one whose failure is told: it is for the name that was given.
-func (w *writer) execute(p *specs.Process) {
-	candidates := []string{p.Args[0]}
-	if !strings.Contains(p.Args[0], "/") {
-		candidates = nil
-		for _, kv := range p.Env {
-			if dirs, ok := strings.CutPrefix(kv, "PATH="); ok {
-				candidates = nil
-				for dir := range strings.SplitSeq(dirs, ":") {
-					candidates = append(candidates, path.Join("/", dir, p.Args[0]))
-				}
+// candidates are the files that a program may be: along PATH, as execvp(3) does.
+func candidates(p *specs.Process) []string {
+	if len(p.Args) == 0 || strings.Contains(p.Args[0], "/") {
+		return p.Args[:min(1, len(p.Args))]
+	}
+	list := []string{"/" + p.Args[0]}
+	for _, kv := range p.Env {
+		if dirs, ok := strings.CutPrefix(kv, "PATH="); ok {
+			list = nil
+			for dir := range strings.SplitSeq(dirs, ":") {
+				list = append(list, path.Join("/", dir, p.Args[0]))
 			}
 		}
-		if candidates == nil {
-			candidates = []string{"/" + p.Args[0]}
-		}
 	}
+	return list
+}
+
+// notThis are the failures behind which the next candidate is tried.
+var notThis = []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES}
+
+// find fails where execute would, and as it would, before a start is waited for:
+// each candidate must be there, executable, and no directory.
+func (w *writer) find(p *specs.Process) {
+	list := candidates(p)
+	for i, c := range list {
+		var ok []unix.Errno
+		if i < len(list)-1 {
+			ok = notThis
+		}
+		there := w.call(executing+p.Args[0], unix.SYS_FACCESSAT, here, launch.String(c), launch.Number(unix.X_OK), launch.Number(0))
+		there.Ok, there.Skip = ok, 2
+		isDir := w.call(executing+p.Args[0], unix.SYS_OPENAT, here, launch.String(c), launch.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), launch.Number(0))
+		isDir.Ok, isDir.Skip = []unix.Errno{unix.ENOTDIR}, 1+3*(len(list)-1-i) // found
+		// EACCES, and nothing else, as it can only be a directory.
+		w.call(executing+p.Args[0], unix.SYS_EXECVE, launch.String(c+"/."), launch.Strings(nil), launch.Strings(nil)).Ok = ok
+	}
+}
+
+// execute executes the program. The last of the calls is the one whose failure is
+// told: it is for the name that was given.
+func (w *writer) execute(p *specs.Process) {
+	list := candidates(p)
 	argv, env := launch.Strings(p.Args), launch.Strings(p.Env)
-	for i, c := range candidates {
+	for i, c := range list {
 		call := w.call(executing+p.Args[0], unix.SYS_EXECVE, launch.String(c), argv, env)
-		if i < len(candidates)-1 {
-			call.Ok = []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.EACCES}
+		if i < len(list)-1 {
+			call.Ok = notThis
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -61,7 +62,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	lastCap, err := lastCapability()
+	lastCap, err := LastCapability()
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +73,8 @@ func New(o Options) (*Runtime, error) {
 	return &Runtime{host: host, parent: parent, shims: shims, pids: o.Pid, lastCap: lastCap, log: o.Log}, nil
 }
 
-func lastCapability() (n int, err error) {
+// LastCapability is the highest of this kernel.
+func LastCapability() (n int, err error) {
 	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if err == nil {
 		_, err = fmt.Sscan(string(data), &n)
@@ -108,6 +110,9 @@ func (rt *Runtime) Check(r *container.Record) error {
 	if err == nil {
 		_, err = rt.host.Plan(s.Linux.Resources)
 	}
+	if err == nil {
+		_, err = otherRuntime(r)
+	}
 	return err
 }
 
@@ -136,7 +141,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	filter, err := rt.filters.Compile(s.Linux.Seccomp)
+	other, err := otherRuntime(r)
 	if err != nil {
 		return nil, err
 	}
@@ -160,14 +165,19 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 		return nil, err
 	}
 	defer shim.CloseAll(trees)
-	x, files := rt.setup(s, join, filter, trees...)
-	x.rootfs, x.user = r.Filesystem.RootFS, userns(s, x, len(trees), r.Config.Devices)
-	program, err := compile(s, x)
-	if err != nil {
-		return nil, err
-	}
-	if step.Listening() {
-		step.Set("calls", names(program))
+	var code []byte
+	var files []int
+	if other != nil {
+		step.Set("runtime", other.Path)
+	} else {
+		var program *launch.Program
+		if program, files, err = rt.program(r, s, join, trees); err != nil {
+			return nil, err
+		}
+		code = program.Encode()
+		if step.Listening() {
+			step.Set("calls", names(program))
+		}
 	}
 	listener, err := listen(r.Root)
 	if err != nil {
@@ -178,8 +188,8 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(s), s.Process)}
-	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(s), s.Process), Other: other}
+	if err := conn.Send(shim.Start, order, code, append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}
 	step.End(nil)
@@ -195,30 +205,60 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	return p, nil
 }
 
+// program is how we make the container ourselves, with its descriptors.
+func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, trees []int) (*launch.Program, []int, error) {
+	filter, err := rt.filters.Compile(s.Linux.Seccomp)
+	if err != nil {
+		return nil, nil, err
+	}
+	x, files := rt.setup(s, join, filter, trees...)
+	x.ID, x.Rootfs, x.Files = r.Id, r.Filesystem.RootFS, Files(s.Mounts)
+	x.user = userns(s, x, len(trees), r.Config.Devices)
+	program, err := Compile(s, x)
+	return program, files, err
+}
+
+// otherRuntime is the one that makes the container in our place, nil: we do.
+func otherRuntime(r *container.Record) (*shim.Other, error) {
+	name := r.Config.Runtime
+	if name == "" {
+		return nil, nil
+	}
+	path, err := exec.LookPath(name)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--runtime %s: there is no such program on this host", name)
+	}
+	return &shim.Other{Path: path, Bundle: bundleDir(r), ID: r.Id}, nil
+}
+
 // setup collects the descriptors that go with a program. The shim appends the
 // standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x setup, files []int) {
-	x = setup{into: -1, pidfd: -1, filter: filter, terminal: s.Process.Terminal, lastCap: rt.lastCap}
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x Setup, files []int) {
+	x = NewSetup()
+	x.Filter, x.Terminal, x.LastCap = filter, s.Process.Terminal, rt.lastCap
 	for _, fd := range join.Tasks {
-		x.tasks = append(x.tasks, len(files))
+		x.Tasks = append(x.Tasks, len(files))
 		files = append(files, fd)
 	}
 	if join.Into >= 0 {
-		x.into = len(files)
+		x.Into = len(files)
 		files = append(files, join.Into)
 	}
 	files = append(files, more...)
 	n := len(files)
-	x.stdio, x.sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
+	x.Stdio, x.Sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
 	return x, files
 }
 
 // afterStreams is the number of the first descriptor behind the standard streams.
-func (x setup) afterStreams() int {
-	if x.terminal {
-		return x.sync[1] + 1
+func (x Setup) afterStreams() int {
+	if x.Terminal {
+		return x.Sync[1] + 1
 	}
-	return x.stdio[2] + 1
+	return x.Stdio[2] + 1
 }
 
 // names are the calls of a program as a learner reads them, each once.
@@ -238,13 +278,26 @@ func startError(program string, err error) error {
 	var f *launch.Failure
 	switch {
 	case !errors.As(err, &f):
-		return err
+		return otherError(program, err)
 	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
 		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (or its interpreter is missing)", program)}
 	case strings.HasPrefix(f.Call, executing):
 		return &container.StartError{Code: 126, Text: fmt.Sprintf("%s: can't be executed: %v", program, f.Errno)}
 	default:
 		return &container.StartError{Code: 125, Text: fmt.Sprintf("%s: %v", f.Call, f.Errno)}
+	}
+}
+
+// otherError reads another runtime's words, as engines do: they are all it says.
+func otherError(program string, err error) error {
+	text := strings.ToLower(err.Error())
+	switch {
+	case strings.Contains(text, "executable file not found") || strings.Contains(text, program) && strings.Contains(text, "no such file"):
+		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (%v)", program, err)}
+	case strings.Contains(text, program) && strings.Contains(text, "permission denied"):
+		return &container.StartError{Code: 126, Text: fmt.Sprintf("%s: can't be executed (%v)", program, err)}
+	default:
+		return err
 	}
 }
 

@@ -62,8 +62,10 @@ func BenchmarkPrepare(b *testing.B) {
 		}
 	})
 	b.Run("compile", func(b *testing.B) {
+		x := NewSetup()
+		x.Rootfs, x.LastCap = "/", 40
 		for b.Loop() {
-			p, err := compile(s, setup{rootfs: "/", into: -1, pidfd: -1, lastCap: 40})
+			p, err := Compile(s, x)
 			if err != nil {
 				b.Fatal(err)
 			}

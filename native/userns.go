@@ -19,12 +19,11 @@ import (
 //
 //	labels                     while what /proc/self has is still one's own
 //	wait for the ids           the shim maps them from outside, and sets the limits
-//	take the host's devices    as user 0 still
-//	proc and sysfs             while the host's are in sight: the kernel gives
-//	                           nobody more of them than he sees already
-//	pivot_root
+//	take the devices, the root as user 0 still, who may go everywhere
 //	become root                the namespace's: who makes files must be known to it
-//	the other mounts, …        as ever, but no mknod(2)
+//	the mounts, …              as ever, but no mknod(2); proc and sysfs while the
+//	                           host's are in sight: the kernel gives nobody more of
+//	                           them than he sees already
 
 // userNamespace is what a program needs for a new one, or to join one.
 type userNamespace struct {
@@ -58,7 +57,7 @@ func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
 		return s.Linux.Namespaces
 	}
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
-	w.limits(s.Process)
+	w.allLimits(s.Process)
 	w.labels(s.Process)
 	var unshared uint64
 	var joined, left []specs.LinuxNamespace
@@ -73,7 +72,7 @@ func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
 			unshared |= nsFlags[ns.Type]
 		}
 	}
-	w.namespaces(append(joined, specs.LinuxNamespace{Type: specs.UserNamespace, Path: user}))
+	w.namespaces(append(joined, specs.LinuxNamespace{Type: specs.UserNamespace, Path: user}), nil)
 	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
 	w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
 	return left
@@ -116,30 +115,6 @@ func (w *writer) hostNodes(s *specs.Spec, u userNamespace) []launch.Arg {
 	return nodes
 }
 
-// ownKernelMounts makes proc and sysfs before the host's are gone (mount_too_revealing
-// in fs/namespace.c). They become the sources of their entries.
-func (w *writer) ownKernelMounts(s *specs.Spec, u userNamespace, sources []launch.Arg) {
-	if !u.is {
-		return
-	}
-	for i, m := range s.Mounts {
-		if m.Type == "proc" || m.Type == "sysfs" {
-			attrs, _, rest := attributes(m.Options)
-			sources[i] = w.newMount(fmt.Sprintf("mount %s on %s", m.Type, m.Destination), m.Type, attrs, rest)
-		}
-	}
-}
-
-// unlockRoot mounts the root on itself: all mounts that a less privileged namespace
-// begins with are locked together, and can't become its root (mount_namespaces(7)).
-func (w *writer) unlockRoot(rootfs string, u userNamespace) {
-	if !u.is {
-		return
-	}
-	tree := w.result("take "+rootfs, unix.SYS_OPEN_TREE, here, launch.String(rootfs), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
-	w.call("mount the root on itself", unix.SYS_MOVE_MOUNT, tree, launch.String(""), here, launch.String(rootfs), launch.Number(unix.MOVE_MOUNT_F_EMPTY_PATH))
-}
-
 // hasUserNamespace tells that a container has another than the host's.
 func hasUserNamespace(s *specs.Spec) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
@@ -157,11 +132,12 @@ func hostTrees(s *specs.Spec) (trees []int, err error) {
 		}
 	}()
 	for _, m := range s.Mounts {
-		if m.Type != "bind" {
+		a := readOptions(m)
+		if !a.bind || a.remount {
 			continue
 		}
 		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-		if slices.Contains(m.Options, "rbind") {
+		if a.recursive {
 			flags |= unix.AT_RECURSIVE
 		}
 		tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
@@ -175,8 +151,8 @@ func hostTrees(s *specs.Spec) (trees []int, err error) {
 
 // userns is what a program needs of it. Its trees go right before the streams, the
 // pipe behind them. devices are the record's, which say where a node is on the host.
-func userns(s *specs.Spec, x setup, trees int, devices []container.Device) userNamespace {
-	u := userNamespace{is: hasUserNamespace(s), ready: x.afterStreams(), trees: x.stdio[0] - trees, nodes: map[string]string{}}
+func userns(s *specs.Spec, x Setup, trees int, devices []container.Device) userNamespace {
+	u := userNamespace{is: hasUserNamespace(s), ready: x.afterStreams(), trees: x.Stdio[0] - trees, nodes: map[string]string{}}
 	if userNamespacePath(s) != "" {
 		u.ready = -1
 	}

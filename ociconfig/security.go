@@ -48,6 +48,33 @@ var knownCapabilities = sync.OnceValues(func() ([]string, error) {
 	return names, nil
 })
 
+// KnownCapabilities are those that a container could get, sorted by number.
+func KnownCapabilities() []string {
+	known, _ := knownCapabilities() // none
+	return known
+}
+
+// DropUnknown leaves out of the sets what this kernel doesn't know or we don't have
+// ourselves, and names it.
+func DropUnknown(c *specs.LinuxCapabilities) (dropped []string) {
+	known, err := knownCapabilities()
+	if c == nil || err != nil {
+		return nil
+	}
+	for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted, &c.Inheritable, &c.Ambient} {
+		*set = slices.DeleteFunc(slices.Clone(*set), func(name string) bool {
+			if slices.Contains(known, name) {
+				return false
+			}
+			if !slices.Contains(dropped, name) {
+				dropped = append(dropped, name)
+			}
+			return true
+		})
+	}
+	return dropped
+}
+
 // security is --security-opt, the seccomp filter and the AppArmor profile: Docker's
 // default ones unless it says otherwise.
 func security(s *specs.Spec, c container.Config) error {
@@ -127,30 +154,38 @@ var defaultDevices = []specs.LinuxDevice{
 	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9}, {Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
 }
 
-// devices are the nodes in /dev, and what may be done with which: nothing but the
-// default ones and those asked for (moby, oci/defaults.go).
-func devices(s *specs.Spec, c container.Config) error {
-	rule := func(kind string, major, minor int64, access string) {
-		d := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
-		if major >= 0 {
-			d.Major = &major
-		}
-		if minor >= 0 {
-			d.Minor = &minor
-		}
-		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, d)
+// deviceRule allows something of some devices; -1: of all numbers.
+func deviceRule(kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
+	d := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
+	if major >= 0 {
+		d.Major = &major
 	}
+	if minor >= 0 {
+		d.Minor = &minor
+	}
+	return d
+}
+
+// allowAlways adds the rules for what every container may do (moby,
+// oci/defaults.go; runc, specconv.AllowedDevices).
+func allowAlways(s *specs.Spec) {
+	rules := append(s.Linux.Resources.Devices, deviceRule("c", -1, -1, "m"), deviceRule("b", -1, -1, "m"))
+	for _, d := range defaultDevices {
+		rules = append(rules, deviceRule("c", d.Major, d.Minor, "rwm"))
+	}
+	s.Linux.Resources.Devices = append(rules,
+		deviceRule("c", 136, -1, "rwm"), // pseudo-terminals
+		deviceRule("c", 5, 2, "rwm"))    // /dev/ptmx
+}
+
+// devices are the nodes in /dev, and what may be done with which: nothing but the
+// default ones and those asked for.
+func devices(s *specs.Spec, c container.Config) error {
 	if c.Privileged {
-		rule("a", -1, -1, "rwm")
+		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, deviceRule("a", -1, -1, "rwm"))
 	} else {
 		s.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
-		rule("c", -1, -1, "m")
-		rule("b", -1, -1, "m")
-		for _, d := range defaultDevices {
-			rule("c", d.Major, d.Minor, "rwm")
-		}
-		rule("c", 136, -1, "rwm") // pseudo-terminals
-		rule("c", 5, 2, "rwm")    // /dev/ptmx
+		allowAlways(s)
 	}
 	s.Linux.Devices = slices.Clone(defaultDevices)
 	if c.Privileged {
@@ -173,7 +208,7 @@ func devices(s *specs.Spec, c container.Config) error {
 		if access == "" {
 			access = "rwm"
 		}
-		rule(node.Type, node.Major, node.Minor, access)
+		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, deviceRule(node.Type, node.Major, node.Minor, access))
 	}
 	return errors.Join(errs...)
 }

@@ -96,6 +96,12 @@ var (
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
 
+// HiddenPaths are the paths that a container can't read, and those that it can't
+// write to, by default.
+func HiddenPaths() (masked, readonly []string) {
+	return slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
+}
+
 func process(r *container.Record) (*specs.Process, error) {
 	c := r.Config
 	user, err := processUser(r.Filesystem, c)
@@ -183,7 +189,7 @@ func mounts(c container.Config, host Host) ([]specs.Mount, error) {
 		list = slices.Insert(list, 4, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: sys})
 	}
 	if _, err := os.Stat(resolvConf); err == nil {
-		list = append(list, specs.Mount{Destination: resolvConf, Type: "bind", Source: resolvConf, Options: []string{"bind", "ro", FileOption}})
+		list = append(list, specs.Mount{Destination: resolvConf, Type: "bind", Source: resolvConf, Options: []string{"bind", "ro"}})
 	}
 	var errs []error
 	for _, m := range c.Mounts {
@@ -194,17 +200,13 @@ func mounts(c container.Config, host Host) ([]specs.Mount, error) {
 	return list, errors.Join(errs...)
 }
 
-// FileOption is our own mount option for a bind mount of something that is not a
-// directory: what it is mounted on must be a file too.
-const FileOption = "x-file"
-
 func userMount(m container.Mount) (specs.Mount, error) {
 	x := specs.Mount{Destination: path.Clean(m.Target), Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}
 	if !strings.HasPrefix(m.Target, "/") || x.Destination == "/" {
 		return x, fmt.Errorf("mount on %q: say an absolute path in the container, and not its root", m.Target)
 	}
 	if m.ReadOnly {
-		x.Options = append(x.Options, "ro")
+		x.Options = append(x.Options, "ro", "rro") // what is mounted below the source too
 	}
 	switch m.Type {
 	case "tmpfs":
@@ -212,12 +214,8 @@ func userMount(m container.Mount) (specs.Mount, error) {
 		x.Options = append([]string{"nosuid", "nodev", "noexec"}, x.Options...)
 	case "bind":
 		x.Options = append([]string{"rbind"}, x.Options...)
-		fi, err := os.Stat(m.Source)
-		if err != nil {
+		if _, err := os.Stat(m.Source); err != nil {
 			return x, fmt.Errorf("mount %s: it is not there on the host", m.Source)
-		}
-		if !fi.IsDir() {
-			x.Options = append(x.Options, FileOption)
 		}
 	default:
 		return x, fmt.Errorf("mount of type %q: say bind or tmpfs", m.Type)
@@ -225,13 +223,15 @@ func userMount(m container.Mount) (specs.Mount, error) {
 	return x, nil
 }
 
+var ipcSysctls = []string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
+	"kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}
+
 // checkSysctls takes those of the container's own namespaces only.
 func checkSysctls(c container.Config) error {
 	var errs []error
 	for key := range c.Sysctls {
 		own := strings.HasPrefix(key, "net.") || strings.HasPrefix(key, "fs.mqueue.") ||
-			slices.Contains([]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
-				"kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}, key)
+			slices.Contains(ipcSysctls, key)
 		if !own || strings.Contains(key, "/") || strings.Contains(key, "..") {
 			errs = append(errs, fmt.Errorf("--sysctl %s: it is the whole host's; a container can set net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem", key))
 		}

@@ -176,7 +176,7 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(groups...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.runCommand(), a.createCommand(), a.execCommand(), a.startCommand(), a.attachCommand(),
-		a.xrayCommand(), a.compareCommand(), a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), completionCommand())
+		a.xrayCommand(), a.compareCommand(), a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), ociCommand(), completionCommand())
 	root.AddCommand(a.learnCommands()...)
 	for _, p := range plain {
 		root.AddCommand(p.command(a))

@@ -102,6 +102,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	f.Int("oom-score-adj", 0, "the OOM killer's preference: a `number` from -1000 to 1000")
 	f.String("pid", "", "PID namespace: `host`, or container:ID")
 	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
+	f.String("runtime", "", "have another OCI `runtime` make it: runc, crun, or a path")
 	f.String("userns", "", "user `namespace`: host, or auto, where root inside is nobody outside")
 	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
 	f.StringArray("label-file", nil, "labels from a `file`, KEY=VALUE a line")
@@ -121,7 +122,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 
 // complete takes what the flags leave to files and to the environment.
 func (a *app) complete(f *pflag.FlagSet) error {
-	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setLabel(f), a.setTerm(f))
+	return errors.Join(a.setPath(f), absoluteVolumes(f), absoluteRuntime(f), readEnvFiles(f), readLabelFiles(f), a.setLabel(f), a.setTerm(f))
 }
 
 // makeWithID makes the container first, so that its id is known and in file before
@@ -220,6 +221,19 @@ func absoluteVolumes(f *pflag.FlagSet) error {
 		}
 	}
 	return volumes.Replace(list)
+}
+
+// absoluteRuntime makes a path of --runtime absolute; a name the daemon looks for.
+func absoluteRuntime(f *pflag.FlagSet) error {
+	name := f.Lookup("runtime").Value.String()
+	if !strings.Contains(name, "/") || filepath.IsAbs(name) {
+		return nil
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return fmt.Errorf("run: --runtime %s: %w", name, err)
+	}
+	return f.Set("runtime", abs)
 }
 
 // readEnvFiles puts the variables of --env-file before those of -e. A line KEY, and

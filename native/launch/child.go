@@ -106,19 +106,29 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 			return 0, -1, errors.Join(err, unix.Close(int(fd)), unix.Close(pipe[0]))
 		}
 	}
-	var b [unsafe.Sizeof(report{})]byte
-	n, err := readAll(pipe[0], b[:])
+	err = p.Result(pipe[0])
 	_ = unix.Close(pipe[0])
-	if n == 0 && err == nil {
-		return pid, int(fd), nil // execve has closed it
+	if err == nil {
+		return pid, int(fd), nil
 	}
 	_, _ = unix.Wait4(pid, nil, 0, nil)
 	_ = unix.Close(int(fd))
-	if err != nil || n != len(b) {
-		return 0, -1, errors.Join(errors.New("start process: it died on its way"), err)
+	return 0, -1, err
+}
+
+// Result waits until execve has closed the other end of fd, or a call has failed:
+// a *Failure.
+func (p *Program) Result(fd int) error {
+	var b [unsafe.Sizeof(report{})]byte
+	n, err := readAll(fd, b[:])
+	if n == 0 && err == nil {
+		return nil
 	}
 	r := *(*report)(unsafe.Pointer(&b))
-	return 0, -1, &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
+	if err != nil || n != len(b) || int(r.call) >= len(p.Calls) {
+		return errors.Join(errors.New("start process: it died on its way"), err)
+	}
+	return &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
 }
 
 // takeChild waits until the process has left the rest to its child.

@@ -53,6 +53,7 @@ type StartOrder struct {
 	Terminal   bool
 	Rows, Cols uint16
 	IDs        *IDMap `json:",omitempty"` // of a new user namespace
+	Other      *Other `json:",omitempty"` // it makes the container, and there is no program
 }
 
 // ExecOrder starts a further process.

@@ -146,10 +146,6 @@ func (s *shim) launch(m Message) (*streams, error) {
 	if err := m.Read(&s.order); err != nil {
 		return nil, err
 	}
-	program, err := launch.Decode(m.Program)
-	if err != nil {
-		return nil, err
-	}
 	if len(m.Files) == 0 {
 		return nil, errors.New("an order without a socket")
 	}
@@ -162,21 +158,11 @@ func (s *shim) launch(m Message) (*streams, error) {
 	if err != nil {
 		return nil, err
 	}
-	files = append(files, streams.child...)
-	ids, err := newIDMapper(s.order)
-	if err != nil {
-		return nil, err
+	if s.order.Other != nil {
+		s.pid, s.pidfd, err = s.order.Other.create(s.order.Dir, s.order.Terminal, streams, s.order)
+	} else {
+		err = s.run(m.Program, files, streams)
 	}
-	files = append(files, ids.files()...)
-	born := func(pid, pidfd int) error {
-		streams.closeChild()
-		if err := ids.write(pid); err != nil {
-			return err
-		}
-		streams.takeTerminal(pidfd, s.order)
-		return nil
-	}
-	s.pid, s.pidfd, err = program.Run(files, born)
 	CloseAll(m.Files[1:])
 	if err != nil {
 		return nil, err
@@ -189,6 +175,28 @@ func (s *shim) launch(m Message) (*streams, error) {
 	// What the start has used, a container that stays needn't hold.
 	s.trim = time.AfterFunc(time.Second, debug.FreeOSMemory)
 	return streams, nil
+}
+
+// run makes the container by its program.
+func (s *shim) run(code []byte, files []int, streams *streams) error {
+	program, err := launch.Decode(code)
+	if err != nil {
+		return err
+	}
+	ids, err := newIDMapper(s.order)
+	if err != nil {
+		return err
+	}
+	files = append(append(files, streams.child...), ids.files()...)
+	s.pid, s.pidfd, err = program.Run(files, func(pid, pidfd int) error {
+		streams.closeChild()
+		if err := ids.write(pid); err != nil {
+			return err
+		}
+		streams.takeTerminal(pidfd, s.order)
+		return nil
+	})
+	return err
 }
 
 // listen takes up the connections of later daemons.
@@ -242,6 +250,12 @@ func (s *shim) wait(streams *streams) {
 	s.trim.Stop()
 	s.closeInput()
 	lost := streams.finish()
+	if s.order.Other != nil {
+		if err := s.order.Other.delete(s.order.Dir); err != nil && lost == "" {
+			lost = err.Error()
+		}
+		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	}
 	note := ExitNote{Status: status, Lost: lost}
 	_ = writeExit(s.order.Dir, note) // the daemon that listens hears it anyway
 	execs := make(chan struct{})

@@ -126,13 +126,18 @@ func (s *streams) takeTerminal(pidfd int, o StartOrder) {
 	if err != nil {
 		return // it waits, and ends, when we close the pipe: it has no terminal then
 	}
+	s.ownTerminal(fd, o)
+	_, _ = unix.Write(s.sync[1], b[:])
+}
+
+// ownTerminal makes a terminal's master side the input and the output.
+func (s *streams) ownTerminal(fd int, o StartOrder) {
 	if o.Rows != 0 {
 		_ = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: o.Rows, Col: o.Cols})
 	}
 	_ = unix.SetNonblock(fd, true)
 	s.input = os.NewFile(uintptr(fd), "terminal")
 	s.out[0].from = s.input
-	_, _ = unix.Write(s.sync[1], b[:])
 }
 
 // masterFD is where the child offers its terminal.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -51,6 +52,20 @@ var actions = map[specs.LinuxSeccompAction]libseccomp.ScmpAction{
 	specs.ActKill: libseccomp.ActKillThread, specs.ActKillProcess: libseccomp.ActKillProcess, specs.ActKillThread: libseccomp.ActKillThread,
 	specs.ActTrap: libseccomp.ActTrap, specs.ActErrno: libseccomp.ActErrno, specs.ActTrace: libseccomp.ActTrace,
 	specs.ActAllow: libseccomp.ActAllow, specs.ActLog: libseccomp.ActLog,
+}
+
+// Actions are those that a profile can have, sorted.
+func Actions() []string { return names(actions) }
+
+// Operators are those that a condition can have, sorted.
+func Operators() []string { return names(operators) }
+
+func names[K ~string, V any](m map[K]V) (list []string) {
+	for k := range m {
+		list = append(list, string(k))
+	}
+	slices.Sort(list)
+	return list
 }
 
 func action(a specs.LinuxSeccompAction, errno *uint) (libseccomp.ScmpAction, error) {
