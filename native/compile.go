@@ -82,10 +82,12 @@ func (w *writer) result(name string, number uintptr, args ...launch.Arg) launch.
 	return launch.Slot(slot)
 }
 
-// close closes a descriptor that a call has kept.
+// close closes a descriptor that a call has kept, or that came with the program.
 func (w *writer) close(name string, fd launch.Arg) {
 	w.call(name, unix.SYS_CLOSE, fd)
-	w.free = append(w.free, fd.Slot())
+	if fd.IsSlot() {
+		w.free = append(w.free, fd.Slot())
+	}
 }
 
 // optional makes the calls that f writes depend on the first of them: if that

@@ -103,6 +103,9 @@ func Filter(bpf []byte) Arg { return Arg{kind: kindFilter, bytes: bpf} }
 // Slot is the result that an earlier call kept.
 func Slot(n int) Arg { return Arg{kind: kindSlot, number: uint64(n)} }
 
+// IsSlot tells that the argument is a result.
+func (a Arg) IsSlot() bool { return a.kind == kindSlot }
+
 // Slot is the number of the slot that the argument is.
 func (a Arg) Slot() int { return int(a.number) }
 
