@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -260,4 +261,81 @@ func cmdConsole(ts *testscript.TestScript, neg bool, args []string) {
 	case <-time.After(20 * time.Second):
 		ts.Fatalf("the terminal doesn't end")
 	}
+}
+
+// TestOCIKilledAnywhere kills create, or start, at random points: delete --force
+// finds whatever there is then, and leaves nothing.
+func TestOCIKilledAnywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIP: -short")
+	}
+	busybox := needBusybox(t)
+	work, err := os.MkdirTemp(filepath.Dir(binaries), "oci-kills-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cgroup := fmt.Sprintf("docker2013-test-%d-ocikills", os.Getpid())
+	config, err := exec.Command(filepath.Join(binaries, "docker2013-oci"), "spec", "--bundle", work).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, config)
+	}
+	data, err := os.ReadFile(work + "/config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := map[string]any{}
+	if err := json.Unmarshal(data, &c); err != nil {
+		t.Fatal(err)
+	}
+	merge(c, map[string]any{"process": map[string]any{"terminal": false, "rlimits": nil, "args": []any{"/busybox", "sleep", "1000"}},
+		"linux": map[string]any{"cgroupsPath": "/" + cgroup + "/c"},
+		"hooks": map[string]any{"createRuntime": []any{map[string]any{"path": "/bin/true"}}}})
+	if data, err = json.Marshal(c); err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(busybox)
+	if err == nil {
+		err = errors.Join(os.WriteFile(work+"/config.json", data, 0o644), os.Mkdir(work+"/rootfs", 0o755), os.WriteFile(work+"/rootfs/busybox", program, 0o755))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	oci := func(args ...string) *exec.Cmd {
+		return exec.Command(filepath.Join(binaries, "docker2013-oci"), append([]string{"--root", work + "/state"}, args...)...)
+	}
+	began := time.Now()
+	if err := oci("run", "--detach", "--bundle", work, "c").Run(); err != nil { // a pipe would be the container's too
+		t.Fatal(err)
+	}
+	whole := time.Since(began)
+	if out, err := oci("delete", "--force", "c").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for round := range 40 {
+		cmd := oci("run", "--detach", "--bundle", work, "c")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(whole))
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if out, err := oci("delete", "--force", "c").CombinedOutput(); err != nil {
+			t.Errorf("round %d: delete: %v: %s", round, err, out)
+		}
+		if entries, err := os.ReadDir(work + "/state"); err != nil && !errors.Is(err, os.ErrNotExist) || len(entries) > 0 {
+			t.Errorf("round %d: the state has %v, %v", round, entries, err)
+		}
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroup)
+		if len(dirs) > 0 {
+			t.Errorf("round %d: cgroups %v", round, dirs)
+		}
+	}
+	// A process that hasn't come into its cgroup died with create: nobody waits.
+	for range 100 {
+		if out, _ := exec.Command("pgrep", "-f", work+"/state").Output(); len(out) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("a process of create's still lives")
 }

@@ -7,5 +7,7 @@
 //
 // [Runtime] is container.Runtime. The program (compile.go, process.go) reads in the
 // order in which the kernel needs it; package launch runs it in a new process;
-// the process's parent is a shim (package shim), which outlives the daemon.
+// the process's parent is a shim (package shim), which outlives the daemon. Package
+// oci makes containers of other people's configurations in the same way, for other
+// engines.
 package native
