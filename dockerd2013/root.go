@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,7 @@ func OpenRoot(dir string) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open root: %w", err)
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := tryLock(lock); err != nil {
 		owner, _ := os.ReadFile(lock.Name())
 		_ = lock.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -60,6 +61,17 @@ func OpenRoot(dir string) (*Root, error) {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), lock.Close())
 	}
 	return &Root{Dir: real, lock: lock}, nil
+}
+
+// tryLock waits a moment: a child that a killed daemon has just forked has the lock
+// too, until it executes its program.
+func tryLock(f *os.File) error {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // Close lets another daemon have the directory.

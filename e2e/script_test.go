@@ -284,13 +284,19 @@ func (d *daemon) log() string {
 	return string(data)
 }
 
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+var ports atomic.Int32
+
+// freeAddr finds a port where nobody listens, below those that the kernel gives to
+// connections (ip(7), ip_local_port_range): none of those may take it meanwhile.
+func freeAddr() (addr string, err error) {
+	for range 100 {
+		port := 10_000 + (os.Getpid()*101+int(ports.Add(1)))%20_000
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }
 
 // cmdClient runs our client as a user does. Its exit status can be asked for:
