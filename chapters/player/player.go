@@ -178,7 +178,9 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
-		return m, tea.ClearScreen // what a terminal makes of its old lines isn't known
+		// To scroll, Bubble Tea sets margins as high as it knew the window to be. Set
+		// just after the window has grown, they stay (DECSTBM): reset them, draw anew.
+		return m, tea.Sequence(tea.Raw("\x1b[r"), tea.ClearScreen)
 	case tea.KeyPressMsg:
 		m.problem = ""
 		return m, m.press(msg.String())
