@@ -75,7 +75,7 @@ func (c *Chapter) checkStep(s *Step, wrong func(string, ...any)) {
 		}
 		for lang := range e.Note {
 			if !slices.Contains(Langs, lang) {
-				wrong("the note of evidence %s is in a language %s: say en and zh", e, lang)
+				wrong("the note of evidence %s is in a language %s: say en and zh, and quote a note with a comma", e, lang)
 			}
 		}
 	}

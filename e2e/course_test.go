@@ -32,7 +32,12 @@ func newDaemon(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_, _ = d.docker2013("cleanup") // the course may have started a daemon
+		for range 10 { // the course may have started a daemon, and may still be ending
+			if _, err := d.docker2013("cleanup"); err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
 		d.end()
 		if err := os.RemoveAll(work); err != nil {
 			t.Error(err)

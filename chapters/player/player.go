@@ -177,8 +177,14 @@ func (m *model) Init() tea.Cmd { return nil }
 func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
+		first := m.width == 0
 		m.width, m.height = msg.Width, msg.Height
-		return m, tea.ClearScreen // what a terminal makes of its old lines isn't known
+		if first { // the screen isn't ours yet
+			return m, nil
+		}
+		// To scroll, Bubble Tea sets margins as high as it knew the window to be. Set
+		// just after the window has grown, they stay (DECSTBM): reset them, draw anew.
+		return m, tea.Sequence(tea.Raw("\x1b[r"), tea.ClearScreen)
 	case tea.KeyPressMsg:
 		m.problem = ""
 		return m, m.press(msg.String())
