@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,12 @@ func newDaemon(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		for range 10 { // the course may have started a daemon, and may still be ending
+			if _, err := d.docker2013("cleanup"); err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
 		d.end()
 		if err := os.RemoveAll(work); err != nil {
 			t.Error(err)
@@ -237,8 +244,8 @@ func TestLearn(t *testing.T) {
 	}
 }
 
-// The course and its daemon are killed in the middle of a step: cleanup takes away all
-// that they left.
+// A step is ended by ^C, which leaves nothing; then the course and its daemon are killed in
+// the middle of it, and cleanup takes away all that they left.
 func TestCleanupAfterACrash(t *testing.T) {
 	d := newDaemon(t)
 	dir := filepath.Join(d.work, "chapters", "01-x")
@@ -253,9 +260,10 @@ steps:
     run: |
       docker2013 run -d base /bin/sleep 1000
       docker2013 commit $(docker2013 run -d base /bin/touch /file) course-crash
-      mkdir $W/m; mount -t tmpfs none $W/m
-      ip netns add ` + name + `
       D=/sys/fs/cgroup; [ ! -d $D/pids ] || D=$D/pids; mkdir $D/` + name + `
+      ip netns add ` + name + `
+      trap 'rmdir $D/` + name + `; ip netns delete ` + name + `; echo the trap has run' EXIT
+      mkdir $W/m; mount -t tmpfs none $W/m
       sleep 1000 &
       echo it hangs
       sleep 1000
@@ -276,20 +284,42 @@ exercises:
 	if out, err := d.docker2013("exercise", "start", "01-e", folder); err != nil || !strings.Contains(out, "started dockerd2013 at "+d.tcp) {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	play := exec.Command(filepath.Join(binaries, "docker2013"), "chapter", "play", "--plain", "1", folder)
-	play.Env = d.learner()
-	out := &screen{}
-	pipe, err := play.StdoutPipe()
+	started, err := census()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := play.Start(); err != nil {
-		t.Fatal(err)
+	hang := func() (*exec.Cmd, *screen) {
+		play := exec.Command(filepath.Join(binaries, "docker2013"), "chapter", "play", "--plain", "1", folder)
+		play.Env = d.learner()
+		out := &screen{}
+		pipe, err := play.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := play.Start(); err != nil {
+			t.Fatal(err)
+		}
+		go out.read(pipe.(*os.File))
+		if !out.wait("\nit hangs", 30*time.Second) {
+			t.Errorf("it doesn't hang:\n%s", out.all())
+		}
+		return play, out
 	}
-	go out.read(pipe.(*os.File))
-	if !out.wait("\nit hangs", 30*time.Second) {
-		t.Errorf("it doesn't hang:\n%s", out.all())
+
+	// ^C: the step's own traps run, and all else is taken away.
+	play, out := hang()
+	if err := play.Process.Signal(syscall.SIGINT); err != nil {
+		t.Error(err)
 	}
+	_ = play.Wait()
+	if code := play.ProcessState.ExitCode(); code != 130 || !out.wait("the trap has run", time.Second) {
+		t.Errorf("after ^C: exit status %d\n%s", code, out.all())
+	}
+	if left := slices.DeleteFunc(leftovers(started), func(s string) bool { return strings.Contains(s, d.cgroup+"/pivot") }); len(left) > 0 {
+		t.Errorf("left after ^C:\n\t%s", strings.Join(left, "\n\t"))
+	}
+
+	play, _ = hang()
 	// Meanwhile nothing is cleaned up, and nobody else plays the same.
 	if text, err := d.docker2013("cleanup", folder); err == nil || !strings.Contains(text, "somebody plays 01-x-classic") {
 		t.Errorf("cleanup while one plays: %v\n%s", err, text)
