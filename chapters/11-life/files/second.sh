@@ -5,11 +5,12 @@
 
 SOCKET=$(mktemp -u /tmp/second-XXXXXX) # a socket's path is 107 bytes at most
 
+SECOND=
 second() {
 	dockerd2013 --root "$W/second" --tcp 127.0.0.1:0 --http 127.0.0.1:0 --socket "$SOCKET" \
 		--cgroup-parent course-second-$$ --log-level error >"$W/second.log" 2>&1 &
 	SECOND=$!
-	for _ in {1..100}; do
+	for _ in {1..500}; do
 		d version >/dev/null 2>&1 && return
 		sleep 0.02
 	done
