@@ -18,10 +18,11 @@ help: ## list the targets
 setup: ## install what is missing: Debian packages, the module go-lxc
 	@scripts/setup.sh
 
-build: setup ## build bin/docker2013 (static) and bin/dockerd2013 (links liblxc)
+build: setup ## build the programs in bin/; only dockerd2013 links liblxc
 	@scripts/build.sh
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+	@scripts/setup.sh tmux strace
 	@scripts/test.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)

@@ -55,8 +55,11 @@ func answers(addr string) bool {
 // Have connects to the daemon at an address. If there is none it starts one, and says
 // so; it needs root, and stays until [Host.Cleanup].
 func Have(ctx context.Context, addr, bin string, say func(string)) (*Host, error) {
+	if strings.HasPrefix(addr, "unix:") {
+		return nil, fmt.Errorf("the course shows the wire of 2013 and needs the daemon's TCP address, not %s: DOCKER=127.0.0.1:4242", addr)
+	}
 	h, err := Connect(ctx, addr, bin)
-	if err == nil || strings.HasPrefix(addr, "unix:") || answers(addr) {
+	if err == nil || answers(addr) {
 		return h, err
 	}
 	if os.Geteuid() != 0 {

@@ -64,7 +64,7 @@ func (h *Host) Start(ctx context.Context, x *Exercise, line func(string)) error 
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.script(ctx, x.ID+" start", x.Start, line), s.Leave())
+	return errors.Join(s.script(ctx, x.ID+" start", x.Start, line), s.keepMade(ctx), s.Leave())
 }
 
 // Solve brings the solved state.
@@ -115,7 +115,7 @@ func (h *Host) Judge(ctx context.Context, x *Exercise) Verdict {
 		return Verdict{Err: err, Status: -1}
 	}
 	v := s.judge(ctx, x.Check)
-	v.Err = errors.Join(v.Err, s.Leave())
+	v.Err = errors.Join(v.Err, s.keepMade(ctx), s.Leave())
 	return v
 }
 

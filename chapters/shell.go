@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -47,7 +46,6 @@ type Shell struct {
 	output *os.File // where scripts write
 	got    chan string
 	done   chan struct{}
-	images []string // of the course, that were there before
 }
 
 // Open makes the shell of a chapter on a path.
@@ -88,7 +86,7 @@ func (s *Shell) acquire(name string) error {
 	return nil
 }
 
-func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) (err error) {
+func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) error {
 	if fresh {
 		if err := s.purge(ctx); err != nil {
 			return fmt.Errorf("clean up what was left: %w", err)
@@ -106,11 +104,11 @@ func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) 
 		return err
 	}
 	if fresh {
-		if s.images, err = s.host.courseImages(ctx); err != nil {
+		images, err := s.host.courseImages(ctx)
+		if err != nil {
 			return err
 		}
-		data, _ := json.Marshal(s.images)
-		if err := os.WriteFile(s.state("images"), data, 0o644); err != nil {
+		if err := s.keep("images", images); err != nil {
 			return err
 		}
 	}
@@ -281,14 +279,37 @@ func (s *Shell) stop() error {
 func (s *Shell) purge(ctx context.Context) error {
 	killMarked(s.mark + "\x00")
 	_, err := s.host.removeContainers(ctx, labelKey+"="+s.label)
-	if data, rerr := os.ReadFile(s.state("images")); rerr == nil {
-		var keep []string
-		err = errors.Join(err, json.Unmarshal(data, &keep))
-		if err == nil {
-			_, err = s.host.removeImages(ctx, keep)
+	if exists(s.state("images")) {
+		keep := s.kept("images")
+		others, _ := filepath.Glob(filepath.Join(s.host.dir(), "*", "state"))
+		for _, state := range others {
+			if state != s.state("") {
+				keep = append(keep, (&Shell{dir: filepath.Dir(state)}).kept("made")...)
+			}
 		}
+		_, rerr := s.host.removeImages(ctx, keep)
+		err = errors.Join(err, rerr)
 	}
 	return errors.Join(err, removeTree(s.dir, false))
+}
+
+// The state file images lists the course's images that were there before the shell;
+// made, which an exercise has, those that are its own.
+
+func (s *Shell) keep(name string, images []string) error {
+	return os.WriteFile(s.state(name), []byte(strings.Join(images, "\n")), 0o644)
+}
+
+func (s *Shell) kept(name string) []string { return strings.Fields(content(s.state(name))) }
+
+// keepMade notes the images that the exercise has come to.
+func (s *Shell) keepMade(ctx context.Context) error {
+	images, err := s.host.courseImages(ctx)
+	if err != nil {
+		return err
+	}
+	before := s.kept("images")
+	return s.keep("made", slices.DeleteFunc(images, func(id string) bool { return slices.Contains(before, id) }))
 }
 
 // killMarked kills the processes that have a mark in their environment, and waits

@@ -49,7 +49,7 @@ strict=()
 	done <<<"$targets"
 
 	step end-to-end tests
-	go_test ./e2e/...
+	go_test -timeout 20m ./e2e/... # the course alone may take five
 
 	exit "$status"
 } | go run ./scripts/testreport "${strict[@]}"

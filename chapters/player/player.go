@@ -39,6 +39,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() {
 		m.cancel()
 		m.jobs.wait()
+		if len(m.stage.shells) > 0 {
+			fmt.Fprintln(os.Stderr, chapters.In(m.Lang).TakingAway)
+		}
 		err = errors.Join(err, m.stage.close(ctx))
 	}()
 	_, err = program.Run()
@@ -175,6 +178,9 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:
 		m.width, m.height = msg.Width, msg.Height
+		// To scroll, Bubble Tea sets margins as high as it knew the window to be. Set
+		// just after the window has grown, they stay (DECSTBM): reset them, draw anew.
+		return m, tea.Sequence(tea.Raw("\x1b[r"), tea.ClearScreen)
 	case tea.KeyPressMsg:
 		m.problem = ""
 		return m, m.press(msg.String())

@@ -152,7 +152,8 @@ func (m *model) contentsView(st styles) (head string, body []string) {
 func (m *model) sourceView(st styles) (head string, body []string) {
 	var lines []string
 	for _, ref := range m.step().References(m.Sources) {
-		lines = append(lines, st.title.Render(ref.String()), "")
+		title := ansi.Hardwrap(ref.String(), m.width, true)
+		lines = append(append(lines, strings.Split(st.title.Render(title), "\n")...), "")
 		text := strings.ReplaceAll(m.Sources[ref.Symbol].Text, "\t", "    ")
 		for line := range strings.SplitSeq(text, "\n") {
 			if strings.HasPrefix(strings.TrimSpace(line), "//") {
@@ -190,7 +191,8 @@ func (m *model) pageView(st styles) (head string, body []string) {
 	head = fmt.Sprintf("%d.%d/%d %s · %s", c.Number, m.page, len(pages(c))-1, title, path)
 	switch {
 	case step == nil && x == nil:
-		lines := strings.Split(st.title.Render(title)+"\n\n"+m.text(prose.Intro, min(m.width-2, 80), st), "\n")
+		width := min(m.width-2, 80)
+		lines := strings.Split(wrap(st.title.Render(title), width)+"\n\n"+m.text(prose.Intro, width, st), "\n")
 		return head, window(lines, m.inner(), &m.scroll)
 	case x != nil:
 		return head, window(m.exerciseLines(x, st), m.inner(), &m.scroll)

@@ -21,16 +21,22 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second ^C ends us at once
 	err := command().ExecuteContext(ctx)
-	stop()
 	if err == nil {
 		return
+	}
+	if ctx.Err() != nil {
+		os.Exit(interrupted)
 	}
 	if !errors.Is(err, errSaid) {
 		fmt.Fprintf(os.Stderr, "docker2013: %s\n", strings.ReplaceAll(err.Error(), "\n", "\ndocker2013: "))
 	}
 	os.Exit(1)
 }
+
+// interrupted is a shell's exit status for SIGINT.
+const interrupted = 130
 
 // errSaid is a failure that has been told.
 var errSaid = errors.New("it has been said")
