@@ -3,11 +3,14 @@
 #   d ARG...  docker2013, talking to it
 # When the step ends, however it ends, so does all that the daemon has made.
 
+SOCKET=$(mktemp -u /tmp/second-XXXXXX) # a socket's path is 107 bytes at most
+
+SECOND=
 second() {
-	dockerd2013 --root "$W/second" --tcp 127.0.0.1:0 --http 127.0.0.1:0 --socket "$W/second.sock" \
+	dockerd2013 --root "$W/second" --tcp 127.0.0.1:0 --http 127.0.0.1:0 --socket "$SOCKET" \
 		--cgroup-parent course-second-$$ --log-level error >"$W/second.log" 2>&1 &
 	SECOND=$!
-	for _ in {1..100}; do
+	for _ in {1..500}; do
 		d version >/dev/null 2>&1 && return
 		sleep 0.02
 	done
@@ -15,10 +18,11 @@ second() {
 	return 1
 }
 
-d() { docker2013 -H "unix://$W/second.sock" "$@"; }
+d() { docker2013 -H "unix://$SOCKET" "$@"; }
 
 end() {
 	kill "$SECOND" 2>/dev/null && wait "$SECOND" 2>/dev/null
 	dockerd2013 --root "$W/second" --cgroup-parent course-second-$$ --cleanup >/dev/null 2>&1
+	rm -f "$SOCKET"
 }
 trap end EXIT
