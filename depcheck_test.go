@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"cmd/docker2013":      {everything}, // what they link is held by another test
 	"cmd/dockerd2013":     {everything},
 	"cmd/docker2013-shim": {"native"},
+	"cmd/docker2013-aufs": {"aufs"},
 
 	"cli2013":     {"rcli", "trace"},
 	"doctor":      {"evidence"},

@@ -37,9 +37,9 @@ const (
 
 	// ownPrefix begins the names that AUFS keeps for itself.
 	ownPrefix = ".wh..wh."
-	// marksXattr on RWPath names the marks in it. Only translations set it;
+	// MarksXattr on RWPath names the marks in it. Only translations set it;
 	// without it the record's Union counts.
-	marksXattr = "trusted.docker2013.marks"
+	MarksXattr = "trusted.docker2013.marks"
 )
 
 // Marks says which kinds of marks a tree is read by. None: it is a plain tree,
@@ -52,11 +52,12 @@ const (
 	OverlayMarks
 )
 
-// marksNames are the values of Filesystem.Union and of marksXattr. A record of
-// 2013 has no Union.
+// marksNames are the values of MarksXattr, and those of Filesystem.Union. A record
+// of 2013 has no Union.
 var marksNames = map[string]Marks{
 	"":             AUFSMarks,
 	"aufs":         AUFSMarks,
+	"aufs-fuse":    AUFSMarks,
 	"overlay":      OverlayMarks,
 	"aufs,overlay": AUFSMarks | OverlayMarks,
 }
@@ -66,7 +67,7 @@ var marksNames = map[string]Marks{
 func MarksOf(fsys *Filesystem) (Marks, error) {
 	name := fsys.Union
 	value := make([]byte, 32)
-	n, err := unix.Getxattr(fsys.RWPath, marksXattr, value)
+	n, err := unix.Getxattr(fsys.RWPath, MarksXattr, value)
 	switch {
 	case err == nil:
 		name = string(value[:n])
@@ -86,9 +87,9 @@ func MarksOf(fsys *Filesystem) (Marks, error) {
 // before its first change and the new kind after its last, so that whoever
 // reads the branch after a crash in between sees every deletion.
 func SetMarks(rw string, marks Marks) error {
-	for name, m := range marksNames {
-		if m == marks && name != "" {
-			if err := unix.Setxattr(rw, marksXattr, []byte(name), 0); err != nil {
+	for _, name := range []string{"aufs", "overlay", "aufs,overlay"} {
+		if marksNames[name] == marks {
+			if err := unix.Setxattr(rw, MarksXattr, []byte(name), 0); err != nil {
 				return fmt.Errorf("note marks of %s: %w", rw, err)
 			}
 			return nil

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# build: makes the three programs in bin/.
+# build: makes the four programs in bin/.
 set -euo pipefail
 . scripts/lib.sh
 
 CGO_ENABLED=0 go build -trimpath -o bin/docker2013 ./cmd/docker2013
 CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/docker2013-shim ./cmd/docker2013-shim
+CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/docker2013-aufs ./cmd/docker2013-aufs
 CGO_ENABLED=1 go build -trimpath -o bin/dockerd2013 ./cmd/dockerd2013
 hand_back bin
