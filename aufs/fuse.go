@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -39,17 +41,21 @@ type Fuse struct {
 	program string
 	log     *slog.Logger
 
+	waiting chan *server // one that waits for an order, to save its start
 	mu      sync.Mutex
 	servers map[string]*server // by RootFS; those that we have started
 }
 
 var _ container.Union = (*Fuse)(nil)
 
-// server is the process of a mount.
+// server is the process of a mount, or one that waits for its order.
 type server struct {
-	pid       int
+	cmd       *exec.Cmd
+	order     io.WriteCloser
+	answer    *os.File
 	unmounted bool          // its end is expected; guarded by Fuse.mu
 	ended     chan struct{} // closed
+	how       error         // how it ended
 }
 
 // NewFuse takes the program docker2013-aufs. ErrNoFUSE: it can't be used here.
@@ -62,7 +68,9 @@ func NewFuse(program string, log *slog.Logger) (*Fuse, error) {
 		return nil, fmt.Errorf("%w: try `modprobe fuse`: %w", ErrNoFUSE, err)
 	}
 	_ = f.Close()
-	return &Fuse{program: program, log: log, servers: map[string]*server{}}, nil
+	u := &Fuse{program: program, log: log, waiting: make(chan *server, 1), servers: map[string]*server{}}
+	go u.wait()
+	return u, nil
 }
 
 // Name is "aufs-fuse".
@@ -108,7 +116,7 @@ func (u *Fuse) mount(span *trace.Span, fsys *container.Filesystem) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(fsys.RootFS))
 	}
-	span.Set("pid", s.pid)
+	span.Set("pid", s.cmd.Process.Pid)
 	fsys.Union = FuseName
 	return nil
 }
@@ -136,61 +144,103 @@ func likeRoot(rw, layer string) error {
 // startTimeout is longer than a mount waits for an earlier one of its branch.
 const startTimeout = 20 * time.Second
 
-// start starts the process and returns when it has mounted.
+// start gives the order to a process, and returns when it has mounted.
 func (u *Fuse) start(fsys *container.Filesystem, data string) (*server, error) {
-	// What it has to say goes to a file: it may outlive us.
-	log, err := os.OpenFile(logFile(fsys), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	s, err := u.take()
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer s.answer.Close()
+	_ = s.answer.SetReadDeadline(time.Now().Add(startTimeout))
+	line := ""
+	err = json.NewEncoder(s.order).Encode(order{fsys.RootFS, data, logFile(fsys)})
+	if err == nil {
+		line, err = bufio.NewReader(s.answer).ReadString('\n')
+	}
+	_ = s.order.Close()
+	if line = strings.TrimSpace(line); line != ready {
+		_ = s.cmd.Process.Kill()
+		<-s.ended
+		return nil, fmt.Errorf("%s: %s", filepath.Base(u.program), cmp.Or(line, fmt.Sprint(errors.Join(err, s.how))))
+	}
+	u.mu.Lock()
+	u.servers[fsys.RootFS] = s
+	u.mu.Unlock()
+	go u.watch(s, *fsys)
+	return s, nil
+}
+
+// order and ready are the words of docker2013-aufs, see Order and Ready in fusefs,
+// which isn't linked here.
+type order struct{ Dir, Branches, Log string }
+
+const ready = "mounted"
+
+// take gives a process that waits, and starts the next one: that takes as long as a
+// mount may.
+func (u *Fuse) take() (*server, error) {
+	defer func() { go u.wait() }()
+	select {
+	case s := <-u.waiting:
+		select {
+		case <-s.ended: // somebody has killed it
+		default:
+			return s, nil
+		}
+	default:
+	}
+	return u.spawn()
+}
+
+// wait starts a process that waits, unless there is one.
+func (u *Fuse) wait() {
+	s, err := u.spawn()
+	if err != nil {
+		return // the next mount will say so
+	}
+	select {
+	case u.waiting <- s:
+	default:
+		_ = s.order.Close()
+	}
+}
+
+func (u *Fuse) spawn() (*server, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer read.Close()
-	cmd := exec.Command(u.program, fsys.RootFS, data)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = write, log, "/"
+	cmd := exec.Command(u.program)
+	cmd.Stdout, cmd.Dir = write, "/"
 	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true} // Ctrl-C is for the daemon
-	err = cmd.Start()
+	s := &server{cmd: cmd, answer: read, ended: make(chan struct{})}
+	if s.order, err = cmd.StdinPipe(); err == nil {
+		err = cmd.Start()
+	}
 	_ = write.Close()
 	if err != nil {
+		_ = read.Close()
 		return nil, err
 	}
-	s := &server{pid: cmd.Process.Pid, ended: make(chan struct{})}
-	u.mu.Lock()
-	u.servers[fsys.RootFS] = s
-	u.mu.Unlock()
-	_ = read.SetReadDeadline(time.Now().Add(startTimeout))
-	_, notReady := bufio.NewReader(read).ReadString('\n')
-	if errors.Is(notReady, os.ErrDeadlineExceeded) {
-		_ = cmd.Process.Kill()
-	}
-	if notReady != nil {
-		u.expect(fsys.RootFS)
-	}
-	go u.watch(cmd, s, *fsys)
-	if notReady != nil {
-		<-s.ended
-		return nil, fmt.Errorf("%s: %s", filepath.Base(u.program), cmp.Or(said(fsys), notReady.Error()))
-	}
+	go func() {
+		s.how = cmd.Wait()
+		close(s.ended)
+	}()
 	return s, nil
 }
 
 // watch waits for the end of a mount's process.
-func (u *Fuse) watch(cmd *exec.Cmd, s *server, fsys container.Filesystem) {
-	err := cmd.Wait()
+func (u *Fuse) watch(s *server, fsys container.Filesystem) {
+	<-s.ended
 	u.mu.Lock()
-	expected := s.unmounted
+	defer u.mu.Unlock()
 	if u.servers[fsys.RootFS] == s {
 		delete(u.servers, fsys.RootFS)
 	}
-	u.mu.Unlock()
-	if err != nil && !expected {
+	if s.how != nil && !s.unmounted {
 		u.log.Error("aufs-fuse: the process of a mount died; its container has no files any more: stop it, then start it again",
-			"rootfs", fsys.RootFS, "pid", s.pid, "how", err, "said", said(&fsys))
+			"rootfs", fsys.RootFS, "pid", s.cmd.Process.Pid, "how", s.how, "said", said(&fsys))
 	}
-	close(s.ended)
 }
 
 // expect notes that the process of a mount may end.
@@ -273,10 +323,17 @@ func (u *Fuse) detachDead(rootfs string) error {
 	return unix.Unmount(rootfs, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 }
 
-// Close waits for the processes of what was unmounted; they have no more to do.
+// Close waits for the processes of what was unmounted; they have no more to do. Nobody
+// mounts any more.
 func (u *Fuse) Close() error {
-	u.mu.Lock()
 	var ending []*server
+	select {
+	case s := <-u.waiting:
+		_ = s.order.Close()
+		ending = append(ending, s)
+	default:
+	}
+	u.mu.Lock()
 	for _, s := range u.servers {
 		if s.unmounted {
 			ending = append(ending, s)
@@ -287,7 +344,7 @@ func (u *Fuse) Close() error {
 		select {
 		case <-s.ended:
 		case <-time.After(patience):
-			return fmt.Errorf("aufs-fuse: process %d goes on after its mount", s.pid)
+			return fmt.Errorf("aufs-fuse: process %d goes on after its mount", s.cmd.Process.Pid)
 		}
 	}
 	return nil

@@ -1,8 +1,10 @@
 package fusefs
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -10,40 +12,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ready is what the process of a mount writes to its standard output when the union
-// is mounted, on a line.
+// Order is what a waiting process is told: one line of JSON on its standard input.
+type Order struct {
+	Dir      string // to mount at
+	Branches string // br:RW=rw:LAYER=ro:
+	Log      string // a file for what goes wrong later
+}
+
+// Ready is the line that it answers on its standard output when the union is
+// mounted. Another line says why it isn't.
 const Ready = "mounted"
 
 // Main is the life of a mount's process:
 //
-//	docker2013-aufs DIR br:RW=rw:LAYER=ro:
-//
-//	who mounts                     this process                        kernel
+//	who mounts                    this process                        kernel
 //	  ── exec ──────────────────▶
-//	                               ── lock RW, mount DIR ───────────▶
+//	  ── Order ─────────────────▶
+//	                              ── lock RW, mount DIR ───────────▶
 //	  ◀──────────── "mounted" ────
-//	                               ◀─────────────────── requests ────
+//	                              ◀─────────────────── requests ────
 //	  ── umount DIR ────────────────────────────────────────────────▶
-//	                               ◀──────────────────── no more ────
+//	                              ◀──────────────────── no more ────
 //	  ◀───── exit, lock is gone ──
 //
-// It belongs to the mount, not to who started it: it ends when DIR is unmounted
-// everywhere, and signals that end programs don't end it.
+// By hand the order is on the command line: docker2013-aufs DIR br:RW=rw:LAYER=ro:
+//
+// Without an order it ends with who started it. With one it belongs to the mount: it
+// ends when DIR is unmounted everywhere, and signals that end programs don't end it.
 func Main() {
+	debug.SetGCPercent(50) // there is one of us for each container
 	if err := serve(os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "docker2013-aufs: %v\n", err)
+		fmt.Println(err)
 		os.Exit(1)
 	}
 }
 
 func serve(args []string) error {
-	if len(args) != 2 {
-		return errors.New("usage: docker2013-aufs DIR br:RW=rw:LAYER=ro:")
+	order, err := readOrder(args)
+	if err == io.EOF {
+		return nil
 	}
-	debug.SetGCPercent(50) // there is one of us for each container
+	if err != nil {
+		return err
+	}
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	unix.Umask(0) // each request brings its own
-	paths, err := parseBranches(args[1])
+	paths, err := parseBranches(order.Branches)
 	if err != nil {
 		return err
 	}
@@ -51,12 +65,42 @@ func serve(args []string) error {
 	if err != nil {
 		return err
 	}
-	server, err := u.mount(args[0])
+	server, err := u.mount(order.Dir)
 	if err != nil {
 		return errors.Join(err, u.close())
 	}
 	fmt.Println(Ready)
-	os.Stdout.Close()
+	if len(args) == 0 { // who started us may be gone tomorrow
+		if err := detach(order.Log); err != nil {
+			return errors.Join(err, unix.Unmount(order.Dir, unix.MNT_DETACH))
+		}
+	}
 	server.Serve()
 	return u.close()
+}
+
+func readOrder(args []string) (o Order, err error) {
+	switch len(args) {
+	case 0:
+		err = json.NewDecoder(os.Stdin).Decode(&o)
+	case 2:
+		o = Order{Dir: args[0], Branches: args[1]}
+	default:
+		err = errors.New("usage: docker2013-aufs DIR br:RW=rw:LAYER=ro:")
+	}
+	return o, err
+}
+
+// detach gives up the standard streams, for a log.
+func detach(log string) error {
+	fd, err := unix.Open(log, unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log %s: %w", log, err)
+	}
+	for stream := range 3 {
+		if err := unix.Dup3(fd, stream, 0); err != nil {
+			return fmt.Errorf("redirect to %s: %w", log, err)
+		}
+	}
+	return unix.Close(fd)
 }
