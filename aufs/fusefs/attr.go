@@ -47,7 +47,8 @@ func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 	}
 	uid, setUID := in.GetUID()
 	gid, setGID := in.GetGID()
-	if setUID || setGID { // -1 where it isn't set
+	const others = fuse.FATTR_SIZE | fuse.FATTR_MODE | fuse.FATTR_ATIME | fuse.FATTR_MTIME
+	if setUID || setGID || in.Valid&others == 0 { // -1 where it isn't set; chown(-1, -1) takes setuid away
 		if err := unix.Chown(path, int(int32(uid)), int(int32(gid))); err != nil {
 			return fuse.ToStatus(err)
 		}
@@ -106,44 +107,35 @@ func (u *FS) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status
 }
 
 // GetXAttr reads an extended attribute.
-func (u *FS) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+func (u *FS) GetXAttr(_ <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (n uint32, _ fuse.Status) {
 	if hiddenXattr(name) {
 		return 0, fuse.ENODATA
 	}
-	u.tree.RLock()
-	defer u.tree.RUnlock()
-	fd, err := u.hold(u.node(in.NodeId))
-	if err != nil {
-		return 0, fuse.ToStatus(err)
-	}
-	defer unix.Close(fd)
-	n, err := unix.Getxattr(proc(fd), name, dest)
-	return uint32(max(n, 0)), fuse.ToStatus(err)
+	err := u.withProc(u.node(in.NodeId), func(path string) error {
+		size, err := unix.Getxattr(path, name, dest)
+		n = uint32(max(size, 0))
+		return err
+	})
+	return n, fuse.ToStatus(err)
 }
 
 // ListXAttr lists the names of all of them.
 func (u *FS) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
-	u.tree.RLock()
-	defer u.tree.RUnlock()
-	fd, err := u.hold(u.node(in.NodeId))
-	if err != nil {
-		return 0, fuse.ToStatus(err)
-	}
-	defer unix.Close(fd)
-	all, err := growing(func(buf []byte) (int, error) { return unix.Listxattr(proc(fd), buf) })
-	if err != nil {
-		return 0, fuse.ToStatus(err)
-	}
-	shown := dest[:0:0]
-	for name := range strings.SplitAfterSeq(string(all), "\x00") {
-		if !hiddenXattr(strings.TrimSuffix(name, "\x00")) {
-			shown = append(shown, name...)
+	var shown []byte
+	err := u.withProc(u.node(in.NodeId), func(path string) error {
+		all, err := growing(func(buf []byte) (int, error) { return unix.Listxattr(path, buf) })
+		for name := range strings.SplitAfterSeq(string(all), "\x00") {
+			if !hiddenXattr(strings.TrimSuffix(name, "\x00")) {
+				shown = append(shown, name...)
+			}
 		}
+		return err
+	})
+	if err == nil && len(shown) > len(dest) {
+		err = unix.ERANGE
 	}
-	if len(shown) > len(dest) {
-		return uint32(len(shown)), fuse.ERANGE
-	}
-	return uint32(copy(dest, shown)), fuse.OK
+	copy(dest, shown)
+	return uint32(len(shown)), fuse.ToStatus(err)
 }
 
 // SetXAttr sets an extended attribute, after copy-up.
@@ -153,8 +145,15 @@ func (u *FS) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, value
 	})
 }
 
-// RemoveXAttr removes one, after copy-up.
+// RemoveXAttr removes one, after copy-up, if it is there.
 func (u *FS) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	err := u.withProc(u.node(in.NodeId), func(path string) error {
+		_, err := unix.Getxattr(path, name, nil)
+		return err
+	})
+	if err != nil {
+		return fuse.ToStatus(err)
+	}
 	return u.changeXattr(in.NodeId, name, func(path string) error { return unix.Removexattr(path, name) })
 }
 
@@ -166,14 +165,19 @@ func (u *FS) changeXattr(id uint64, name string, change func(path string) error)
 	if err := u.copyUp(n, true); err != nil {
 		return fuse.ToStatus(err)
 	}
+	return fuse.ToStatus(u.withProc(n, change))
+}
+
+// withProc calls f with a path that leads to a node's file, a symlink's too.
+func (u *FS) withProc(n *node, f func(path string) error) error {
 	u.tree.RLock()
 	defer u.tree.RUnlock()
 	fd, err := u.hold(n)
 	if err != nil {
-		return fuse.ToStatus(err)
+		return err
 	}
 	defer unix.Close(fd)
-	return fuse.ToStatus(change(proc(fd)))
+	return f(proc(fd))
 }
 
 // StatFs tells of the read-write branch's file system: what is written goes there.

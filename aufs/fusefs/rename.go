@@ -13,7 +13,16 @@ func (u *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fuse.
 		return fuse.EINVAL
 	}
 	exchange := in.Flags&unix.RENAME_EXCHANGE != 0
-	err := u.copyUpName(in.NodeId, from)
+	var err error
+	if exchange {
+		err = u.immovable(in.Newdir, to)
+	}
+	if err == nil {
+		err = u.immovable(in.NodeId, from)
+	}
+	if err == nil {
+		err = u.copyUpName(in.NodeId, from)
+	}
 	if err == nil && exchange {
 		err = u.copyUpName(in.Newdir, to)
 	}
@@ -43,11 +52,23 @@ func (u *FS) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fuse.
 	return fuse.ToStatus(err)
 }
 
-// copyUpName copies up the file of a name; directories are left to Rename.
-func (u *FS) copyUpName(dirID uint64, name string) error {
+// immovable fails with EXDEV for a directory that can't be renamed, before anything
+// is copied up for it.
+func (u *FS) immovable(dirID uint64, name string) error {
 	if reserved(name) {
 		return unix.EPERM
 	}
+	u.tree.RLock()
+	defer u.tree.RUnlock()
+	s, err := u.spot(dirID, name)
+	if err == nil && isDir(&s.st) {
+		err = s.movable()
+	}
+	return err
+}
+
+// copyUpName copies up the file of a name; directories are left to Rename.
+func (u *FS) copyUpName(dirID uint64, name string) error {
 	u.tree.RLock()
 	dir := u.node(dirID)
 	if dir.removed() {
