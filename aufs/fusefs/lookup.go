@@ -116,6 +116,9 @@ func fill(out *fuse.Attr, n *node, st *unix.Stat_t) {
 		Mtime: uint64(st.Mtim.Sec), Mtimensec: uint32(st.Mtim.Nsec),
 		Ctime: uint64(st.Ctim.Sec), Ctimensec: uint32(st.Ctim.Nsec),
 	}
+	if n.removed() && n.top != rw {
+		out.Nlink = 0 // the layer's, which the union doesn't show any more
+	}
 	if isDir(st) && len(n.at) > 1 {
 		out.Nlink = 1 // nobody counts the subdirectories of a merged directory
 	}

@@ -234,7 +234,8 @@ func beside(program string) string {
 	return filepath.Join(filepath.Dir(self), program)
 }
 
-// chooseUnion takes AUFS where the kernel has it, else overlayfs.
+// chooseUnion takes AUFS where the kernel has it, else AUFS in user space, else
+// overlayfs.
 func chooseUnion(o options, root string, log *slog.Logger) (container.Union, error) {
 	switch o.union {
 	case aufs.Name:
@@ -247,6 +248,11 @@ func chooseUnion(o options, root string, log *slog.Logger) (container.Union, err
 		if u, err := aufs.New(); err == nil {
 			return u, nil
 		}
+		u, err := aufs.NewFuse(o.aufs, log)
+		if err == nil {
+			return u, nil
+		}
+		log.Warn("overlayfs stands in for AUFS: a container's rw/ has its marks", "why", err)
 		return overlay.New(filepath.Join(root, "overlay"))
 	default:
 		return nil, fmt.Errorf("--union %s: say auto, aufs, aufs-fuse or overlay", o.union)
