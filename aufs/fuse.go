@@ -307,7 +307,11 @@ func alive(rootfs string) bool {
 	answer := make(chan bool, 1)
 	go func() {
 		var st unix.Statfs_t
-		answer <- !errors.Is(unix.Statfs(rootfs, &st), unix.ENOTCONN)
+		err := unix.EINTR
+		for err == unix.EINTR { // Go's own signals, as long as nobody answers
+			err, _ = unix.Statfs(rootfs, &st).(unix.Errno)
+		}
+		answer <- err != unix.ENOTCONN && err != unix.ECONNABORTED
 	}()
 	select {
 	case ok := <-answer:
