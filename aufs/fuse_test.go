@@ -226,6 +226,27 @@ func TestCalls(t *testing.T) {
 	contains(t, root+"/c", "3\n")
 	contains(t, layer+"/tied", "3\n")
 
+	// Who writes to a setuid file takes that away, unless he is root.
+	for _, open := range []int{unix.O_WRONLY, unix.O_WRONLY | unix.O_TRUNC} {
+		path := root + "/suid"
+		for _, uid := range []int{1000, 0} {
+			ok(t, os.WriteFile(path, []byte("setuid"), 0o777))
+			ok(t, unix.Chmod(path, 0o6777))
+			reader, err := os.Open(path) // by passthrough, if there is
+			ok(t, err)
+			stat(t, path)
+			ok(t, as(uid, func() error { return write(path, open, 0, "x") }))
+			want := uint32(unix.S_IFREG | 0o777)
+			if uid == 0 {
+				want |= 0o6000
+			}
+			if got := stat(t, path).Mode; got != want {
+				t.Errorf("written by %d with flags %#x: mode %o, want %o", uid, open, got, want)
+			}
+			ok(t, reader.Close())
+		}
+	}
+
 	// Locks, sizes, holes, O_DIRECT, O_APPEND.
 	f, err = os.OpenFile(root+"/f", os.O_CREATE|os.O_RDWR, 0o644)
 	ok(t, err)

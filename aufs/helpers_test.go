@@ -55,7 +55,7 @@ func newHost(t testing.TB) *host {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: NOT ROOT: nothing can be mounted, nothing is tested here")
 	}
-	h := &host{dir: t.TempDir(), log: &bytes.Buffer{}}
+	h := &host{dir: tempDir(t), log: &bytes.Buffer{}}
 	var err error
 	h.fuse, err = aufs.NewFuse(program, slog.New(slog.NewTextHandler(h.log, nil)))
 	ok(t, err)
@@ -69,10 +69,17 @@ func newHost(t testing.TB) *host {
 	return h
 }
 
+// tempDir is one that every user can reach.
+func tempDir(t testing.TB) string {
+	dir := t.TempDir()
+	ok(t, os.Chmod(filepath.Dir(dir), 0o755))
+	return dir
+}
+
 // sub is a host in a folder of its own, with the same unions.
 func (h *host) sub(t testing.TB) *host {
 	s := *h
-	s.dir = t.TempDir()
+	s.dir = tempDir(t)
 	return &s
 }
 

@@ -29,6 +29,15 @@ func (u *FS) attributes(n *node, out *fuse.AttrOut) fuse.Status {
 func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n := u.node(in.NodeId)
 	size, resize := in.GetSize()
+	uid, setUID := in.GetUID()
+	gid, setGID := in.GetGID()
+	const others = fuse.FATTR_SIZE | fuse.FATTR_MODE | fuse.FATTR_ATIME | fuse.FATTR_MTIME
+	nothing := !setUID && !setGID && in.Valid&others == 0
+	if nothing { // chown(-1, -1): it takes setuid away, as any chown(2), but whose right is that?
+		if err := u.mayDropSetID(n, in.Caller.Uid); err != nil {
+			return fuse.ToStatus(err)
+		}
+	}
 	if err := u.copyUp(n, !resize || size > 0); err != nil {
 		return fuse.ToStatus(err)
 	}
@@ -45,10 +54,7 @@ func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 			return fuse.ToStatus(err)
 		}
 	}
-	uid, setUID := in.GetUID()
-	gid, setGID := in.GetGID()
-	const others = fuse.FATTR_SIZE | fuse.FATTR_MODE | fuse.FATTR_ATIME | fuse.FATTR_MTIME
-	if setUID || setGID || in.Valid&others == 0 { // -1 where it isn't set; chown(-1, -1) takes setuid away
+	if setUID || setGID || nothing { // -1 where it isn't set
 		if err := unix.Chown(path, int(int32(uid)), int(int32(gid))); err != nil {
 			return fuse.ToStatus(err)
 		}
@@ -68,6 +74,20 @@ func (u *FS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) f
 		}
 	}
 	return u.attributes(n, out)
+}
+
+// mayDropSetID: the kernel has checked all other rights.
+func (u *FS) mayDropSetID(n *node, uid uint32) error {
+	u.tree.RLock()
+	defer u.tree.RUnlock()
+	var st unix.Stat_t
+	if err := u.stat(n, &st); err != nil {
+		return err
+	}
+	if uid != 0 && uid != st.Uid && !isDir(&st) && st.Mode&(unix.S_ISUID|unix.S_ISGID) != 0 {
+		return unix.EPERM
+	}
+	return nil
 }
 
 func timespec(valid, set, now uint32, sec uint64, nsec uint32) unix.Timespec {

@@ -93,8 +93,8 @@ func (u *FS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.St
 		if err != nil {
 			return err
 		}
-		if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 {
-			dropSetID(fd)
+		if in.Mode&fuse.OPEN_KILL_SUIDGID != 0 && dropSetID(fd) {
+			u.server.InodeNotify(n.id, -1, 0)
 		}
 		return u.opened(n, fd, in.Flags, out)
 	}()
@@ -125,25 +125,26 @@ func (u *FS) opened(n *node, fd int, flags uint32, out *fuse.OpenOut) error {
 		n.io = &openFile{}
 	}
 	o, h := n.io, &handle{node: n, fd: fd, top: n.top}
+	reads := flags&unix.O_ACCMODE == unix.O_RDONLY
 	switch {
-	case o.backed > 0 && o.top == n.top:
-		h.backed = true
-	case o.backed > 0 && !n.removed():
-		_ = unix.Close(fd)
+	case o.backed > 0 && o.top != n.top && !(n.removed() && reads):
+		_ = unix.Close(fd) // a writer of the copy must never get the original
 		return unix.ESTALE
-	case o.backed > 0:
-		out.OpenFlags = fuse.FOPEN_DIRECT_IO // beside passthrough there is only that
+	case o.backed > 0: // then the kernel wants it of all
+		h.backed = true
 	case o.cached == 0 && u.passthrough && u.suits(h, flags):
 		id, errno := u.server.RegisterBackingFd(&fuse.BackingMap{Fd: int32(fd)})
 		if errno == 0 {
 			h.backed, o.backing, o.top = true, id, n.top
 		}
 	}
-	switch {
-	case h.backed:
+	if h.backed {
 		o.backed++
 		out.OpenFlags, out.BackingID = fuse.FOPEN_PASSTHROUGH, o.backing
-	case out.OpenFlags == 0:
+		if !reads && hasSetID(fd) {
+			out.OpenFlags |= fuse.FOPEN_DIRECT_IO // writes come to us nevertheless
+		}
+	} else {
 		o.cached++
 		out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	}
@@ -152,17 +153,13 @@ func (u *FS) opened(n *node, fd int, flags uint32, out *fuse.OpenOut) error {
 	return nil
 }
 
-// suits tells whether a file is for passthrough. One with setuid bits is not to be
-// written so: the kernel then leaves it to us to take them away.
+// suits tells whether a file is for passthrough.
 func (u *FS) suits(h *handle, flags uint32) bool {
 	var st unix.Stat_t
 	if unix.Fstat(h.fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return false
 	}
-	if h.top == rw {
-		return st.Mode&(unix.S_ISUID|unix.S_ISGID) == 0 || flags&unix.O_ACCMODE == unix.O_RDONLY
-	}
-	return flags&fmodeExec != 0 || st.Size >= passthroughSize
+	return h.top == rw || flags&fmodeExec != 0 || st.Size >= passthroughSize
 }
 
 // retire takes a node's name away: it goes on as the layer's file for those who
@@ -220,11 +217,11 @@ func (u *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	switch {
 	case !h.backed:
 		o.cached--
-	case o.backed == 1:
-		u.server.UnregisterBackingFd(o.backing)
-		fallthrough
-	default:
+	case o.backed > 1:
 		o.backed--
+	default:
+		o.backed = 0
+		u.server.UnregisterBackingFd(o.backing)
 	}
 	if len(o.handles) == 0 {
 		h.node.io = nil
@@ -254,26 +251,36 @@ func (u *FS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fu
 		}
 		done += n
 	}
-	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 {
-		dropSetID(h.fd)
+	if in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0 && dropSetID(h.fd) {
+		u.server.InodeNotify(h.node.id, -1, 0) // the kernel remembers the mode
 	}
 	return uint32(done), fuse.OK
 }
 
 // dropSetID takes setuid and setgid away, as a change of content by somebody
-// unprivileged does.
-func dropSetID(fd int) {
+// unprivileged does, and reports whether there was any. With passthrough the kernel
+// leaves that to us.
+func dropSetID(fd int) bool {
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil {
-		return
+		return false
 	}
-	mode := st.Mode &^ unix.S_ISUID
-	if mode&0o010 != 0 { // setgid without execution is no privilege
-		mode &^= unix.S_ISGID
+	mode := st.Mode &^ setID(&st)
+	return mode != st.Mode && unix.Fchmod(fd, mode&0o7777) == nil
+}
+
+// setID is what dropSetID takes away.
+func setID(st *unix.Stat_t) uint32 {
+	id := st.Mode & unix.S_ISUID
+	if st.Mode&0o010 != 0 { // setgid without execution is no privilege
+		id |= st.Mode & unix.S_ISGID
 	}
-	if mode != st.Mode {
-		_ = unix.Fchmod(fd, mode&0o7777)
-	}
+	return id
+}
+
+func hasSetID(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && setID(&st) != 0
 }
 
 // Flush is nothing to us: each write has told its own errors.
