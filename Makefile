@@ -25,7 +25,7 @@ test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as
 	@scripts/test.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)
-	@scripts/setup.sh hyperfine
+	@scripts/setup.sh hyperfine fuse-overlayfs
 	@scripts/build.sh
 	@scripts/bench.sh
 
