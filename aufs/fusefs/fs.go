@@ -123,7 +123,7 @@ func (u *FS) mount(dir string) (*fuse.Server, error) {
 		EnableAcl: true, EnableSymlinkCaching: true,
 		MaxBackground: 64, MaxWrite: 256 << 10,
 		ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_DONT_MASK |
-			fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO,
+			fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_ASYNC_DIO,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, &os.PathError{Op: "fuse", Path: "/dev/fuse", Err: err})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ const Ready = "mounted"
 // ends when DIR is unmounted everywhere, and signals that end programs don't end it.
 func Main() {
 	debug.SetGCPercent(50) // there is one of us for each container
+	runtime.GOMAXPROCS(min(4, runtime.NumCPU()))
 	if err := serve(os.Args[1:]); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
