@@ -33,8 +33,11 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "docker2013-aufs")
-	build := exec.Command("go", "build", "-o", program, "docker2013/cmd/docker2013-aufs")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	args := []string{"build", "-o", program}
+	if race { // what is tested with the detector is the process of the mount
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "docker2013/cmd/docker2013-aufs")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
 		return 1
@@ -98,6 +101,9 @@ func (h *host) mount(t testing.TB, union string, fsys *container.Filesystem) {
 func (h *host) unmount(t testing.TB, union string, fsys *container.Filesystem) {
 	t.Helper()
 	ok(t, h.unions[union].Unmount(t.Context(), fsys))
+	if said, _ := os.ReadFile(filepath.Dir(fsys.RWPath) + "/aufs.log"); len(said) > 0 {
+		t.Fatalf("the process of the mount said:\n%.8000s", said) // a panic, a data race
+	}
 }
 
 // unpack unpacks a layer's tar with the host's own tar.

@@ -95,7 +95,7 @@ func readOrder(args []string) (o Order, err error) {
 
 // detach gives up the standard streams, for a log.
 func detach(log string) error {
-	fd, err := unix.Open(log, unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_APPEND, 0o600)
+	fd, err := unix.Open(log, unix.O_CREAT|unix.O_WRONLY|unix.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log %s: %w", log, err)
 	}
