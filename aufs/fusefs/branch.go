@@ -22,7 +22,7 @@ type branch struct {
 func parseBranches(s string) ([]string, error) {
 	list, ok := strings.CutPrefix(s, "br:")
 	if !ok {
-		return nil, fmt.Errorf("branches %q: say br:RW=rw:LAYER=ro:", s)
+		return nil, fmt.Errorf("branches %q: say br:RW=rw:LAYER=ro", s)
 	}
 	var paths []string
 	for i, b := range strings.Split(strings.TrimSuffix(list, ":"), ":") {

@@ -88,7 +88,7 @@ func readOrder(args []string) (o Order, err error) {
 	case 2:
 		o = Order{Dir: args[0], Branches: args[1]}
 	default:
-		err = errors.New("usage: docker2013-aufs DIR br:RW=rw:LAYER=ro:")
+		err = errors.New("usage: docker2013-aufs DIR br:RW=rw:LAYER=ro")
 	}
 	return o, err
 }
