@@ -10,19 +10,23 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test bench demo stop fmt tidy clean
+.PHONY: help setup build test test-vm bench demo stop fmt tidy clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, the module go-lxc
 	@scripts/setup.sh
 
-build: setup ## build bin/docker2013 (static) and bin/dockerd2013 (links liblxc)
+build: setup ## build the programs in bin/; only dockerd2013 links liblxc
 	@scripts/build.sh
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+	@scripts/setup.sh runc tmux
 	@scripts/test.sh
+
+test-vm: build ## the tests of the kernel again, in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)
+	@scripts/test-vm.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)
 	@scripts/setup.sh hyperfine fuse-overlayfs
@@ -41,5 +45,5 @@ fmt: ## format the Go files
 tidy: ## bring go.mod and go.sum up to date
 	@scripts/tidy.sh
 
-clean: ## remove what build made
-	rm -rf bin
+clean: ## remove what build and test-vm made
+	rm -rf bin .cache

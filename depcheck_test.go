@@ -23,12 +23,14 @@ const everything = "*"
 // always. A room is the first folder of a package's path, except that every
 // command below cmd is one of its own.
 var arrows = map[string][]string{
-	"cmd/docker2013":      {everything}, // what they link is held by another test
-	"cmd/dockerd2013":     {everything},
-	"cmd/docker2013-shim": {"native"},
-	"cmd/docker2013-aufs": {"aufs"},
+	"cmd/docker2013":       {everything}, // what they link is held by another test
+	"cmd/dockerd2013":      {everything},
+	"cmd/docker2013-shim":  {"native"},
+	"cmd/docker2013-learn": {"chapters", "cli2013"},
+	"cmd/docker2013-aufs":  {"aufs"},
 
 	"cli2013":     {"rcli", "trace"},
+	"chapters":    {"cli2013", "durable", "evidence", "trace"},
 	"doctor":      {"evidence"},
 	"dockerd2013": {"container", "images", "rcli", "trace"},
 
@@ -48,8 +50,10 @@ var arrows = map[string][]string{
 	"rcli":    {},
 	"trace":   {},
 
-	"e2e":     {}, // drives the programs from outside
-	"scripts": {}, // what the Makefile runs
+	"xray": {}, "compare": {},
+
+	"e2e":     {},                      // drives the programs from outside
+	"scripts": {"chapters", "compare"}, // what the Makefile runs; symbols reads the chapters
 }
 
 // room is the room that a package of ours is in; "" for the module's top.

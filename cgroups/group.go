@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/cgroups/v3/cgroup2"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,17 +53,12 @@ func (g *Group) Apply(plan Plan) error {
 	if len(plan.Devices) == 0 {
 		return nil
 	}
-	program, license, err := cgroup2.DeviceFilter(plan.Devices)
-	if err != nil {
-		return fmt.Errorf("device rules: %w", err)
-	}
 	dir, err := unix.Openat(g.parent.dirs[0], g.name, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("device rules: %w", err)
 	}
 	defer unix.Close(dir)
-	// What keeps the program is the cgroup; the returned function would take it away.
-	if _, err := cgroup2.LoadAttachCgroupDeviceFilter(program, license, dir); err != nil {
+	if err := allowDevices(dir, plan.Devices); err != nil {
 		return fmt.Errorf("device rules: %w", err)
 	}
 	return nil

@@ -186,6 +186,45 @@ func TestLimitsHold(t *testing.T) {
 	}
 }
 
+// What a rule doesn't allow is refused, also beside what it allows: /dev/zero may
+// be read and is opened to read and write.
+func TestDevices(t *testing.T) {
+	rule := func(allow bool, kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
+		return specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: access}
+	}
+	for name, host := range hosts(t) {
+		if host.Version == 1 && !host.has("devices") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			p := parent(t, host)
+			plan, err := host.Plan(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
+				{}, rule(true, "c", -1, -1, "m"), rule(true, "c", 1, 3, "rwm"), rule(true, "c", 1, 5, "r"),
+				rule(true, "c", 1, 7, ""), rule(false, "c", 1, 7, "w"), rule(true, "b", 1, 8, "rwm"),
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := p.Create("devices", plan)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "seen")
+			script := "for f in null zero full random; do for how in r w rw; do " +
+				"case $how in r) true </dev/$f;; w) true >/dev/$f;; rw) true <>/dev/$f;; esac 2>&- && echo $f $how; " +
+				"done; done >" + file + "; true"
+			cmd := join(t, g, script)
+			if err := cmd.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			seen, err := os.ReadFile(file)
+			if want := "null r\nnull w\nnull rw\nzero r\nfull r\n"; err != nil || string(seen) != want {
+				t.Errorf("could open %q, %v; want %q", seen, err, want)
+			}
+		})
+	}
+}
+
 // A plan that can't be written leaves nothing.
 func TestCreateFails(t *testing.T) {
 	for name, host := range hosts(t) {

@@ -16,7 +16,7 @@ const Root = "/sys/fs/cgroup"
 
 // Host is what a host's cgroups are.
 type Host struct {
-	// Version is 1 or 2: where the controllers are.
+	// Version is 1 or 2: where the controllers are; 0: there are none for us.
 	Version int
 
 	hierarchies []hierarchy // in the order in which they are joined
@@ -31,6 +31,10 @@ type hierarchy struct {
 
 // v1Controllers are those that we use. The others' hierarchies are left alone.
 var v1Controllers = []string{"devices", "memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer"}
+
+// None is a host whose cgroups are not ours to make: an ordinary user's. Groups in
+// it are empty words, and a limit is an error.
+func None() *Host { return &Host{} }
 
 // Detect looks at the host.
 func Detect() (*Host, error) {

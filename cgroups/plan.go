@@ -34,9 +34,10 @@ func (h *Host) Plan(r *specs.LinuxResources) (Plan, error) {
 		return Plan{}, nil
 	}
 	b := planner{host: h}
-	if h.Version == 2 {
+	switch h.Version {
+	case 2:
 		b.devices2(r.Devices)
-	} else {
+	case 1:
 		b.devices1(r.Devices)
 	}
 	b.memory(r.Memory)
@@ -63,6 +64,11 @@ func (b *planner) either(controller, v1, v2 string, value1, value2 any) {
 		name = "io"
 	}
 	if !b.host.has(name) {
+		if b.host.Version == 0 {
+			err := fmt.Errorf("an ordinary user has no cgroup controller %q: leave that limit out, or let root run the daemon", name)
+			b.errs = append(b.errs, err)
+			return
+		}
 		err := fmt.Errorf("this host has no cgroup controller %q: leave that limit out, or mount it below %s", name, Root)
 		if !slices.ContainsFunc(b.errs, func(e error) bool { return e.Error() == err.Error() }) {
 			b.errs = append(b.errs, err)

@@ -32,14 +32,9 @@ const (
 	WhiteoutPrefix = ".wh."
 	// OpaqueMark is AUFS's mark of an opaque directory.
 	OpaqueMark = ".wh..wh..opq"
-	// OpaqueXattr is overlayfs's.
-	OpaqueXattr = "trusted.overlay.opaque"
 
 	// ownPrefix begins the names that AUFS keeps for itself.
 	ownPrefix = ".wh..wh."
-	// MarksXattr on RWPath names the marks in it. Only translations set it;
-	// without it the record's Union counts.
-	MarksXattr = "trusted.docker2013.marks"
 )
 
 // Marks says which kinds of marks a tree is read by. None: it is a plain tree,

@@ -94,7 +94,7 @@ func (c *Container) ctx(ctx context.Context) context.Context {
 // returns nil the process has become the program; a *StartError says why it
 // couldn't. The run goes on when ctx ends: ctx only carries the trace.
 func (c *Container) Start(ctx context.Context) error {
-	if _, err := c.begin(ctx, Window{}); err != nil {
+	if _, err := c.begin(ctx, Window{}, byUser); err != nil {
 		return err
 	}
 	return c.flush()
@@ -107,7 +107,7 @@ func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
 		return ExitUnknown, err
 	}
 	defer out.close()
-	r, err := c.begin(ctx, a.Size)
+	r, err := c.begin(ctx, a.Size, byUser)
 	if err != nil {
 		return exitCode(err), err
 	}
@@ -117,11 +117,17 @@ func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
 	return r.code, r.err
 }
 
+// Who begins a run.
+const (
+	byUser   = true
+	byPolicy = false
+)
+
 // begin begins a run, in a terminal of the given size if it has one.
-func (c *Container) begin(ctx context.Context, size Window) (*run, error) {
+func (c *Container) begin(ctx context.Context, size Window, by bool) (*run, error) {
 	ctx = context.WithoutCancel(c.ctx(ctx))
 	r := newRun()
-	record, err := c.occupy(r)
+	record, err := c.occupy(r, by)
 	if err != nil {
 		return nil, fmt.Errorf("start container %s: %w", c.id, err)
 	}
@@ -136,8 +142,9 @@ func (c *Container) begin(ctx context.Context, size Window) (*run, error) {
 	return r, nil
 }
 
-// occupy makes r the current run. One that is over is waited for.
-func (c *Container) occupy(r *run) (Record, error) {
+// occupy makes r the current run. One that is over is waited for. A policy doesn't
+// begin what its user has stopped, a user does.
+func (c *Container) occupy(r *run, by bool) (Record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.run != nil && c.run.over() {
@@ -151,7 +158,10 @@ func (c *Container) occupy(r *run) (Record, error) {
 		return Record{}, ErrRemoved
 	case c.run != nil:
 		return Record{}, ErrRunning
+	case by == byPolicy && c.record.State.Stopped:
+		return Record{}, errStopped
 	}
+	c.record.State.Stopped = false
 	c.run = r
 	return c.record, nil
 }
@@ -176,7 +186,8 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 	}
 	r.process = process
 	c.remember(func(rec *Record) {
-		rec.State = State{Running: true, Pid: process.Pid(), StartedAt: time.Now()}
+		// Somebody may want it to end already.
+		rec.State = State{Running: true, Pid: process.Pid(), StartedAt: time.Now(), Stopped: rec.State.Stopped}
 	})
 	return nil
 }

@@ -62,13 +62,16 @@ type Config struct {
 	// Namespaces other than new ones: "host", or "container:ID".
 	PidMode    string `json:",omitempty"`
 	IpcMode    string `json:",omitempty"`
-	UsernsMode string `json:",omitempty"`
+	UsernsMode string `json:",omitempty"` // "", "host", or UsernsAuto
 
 	Init        bool           `json:",omitempty"` // a small init is PID 1
 	Restart     RestartPolicy  `json:",omitzero"`
 	StopSignal  syscall.Signal `json:",omitempty"` // 0: SIGTERM
 	StopTimeout int            `json:",omitempty"` // seconds before SIGKILL; 0: the daemon's
 }
+
+// UsernsAuto is a user namespace of its own, with ids that no other has.
+const UsernsAuto = "auto"
 
 // Mount is a further mount in a container.
 type Mount struct {

@@ -34,6 +34,9 @@ func (p RestartPolicy) wantsAtStart(stopped bool) bool {
 	return p.Name == "always" || p.Name == "unless-stopped" && !stopped
 }
 
+// errStopped: a policy begins no run of what its user has stopped.
+var errStopped = errors.New("stopped by its user")
+
 // stoppedByUser notes that somebody wants it to have ended.
 func (c *Container) stoppedByUser() error {
 	if c.store.closing.Load() {
@@ -61,9 +64,12 @@ func (c *Container) again(ctx context.Context) {
 		}
 		err := c.change(func(r *Record) { r.Restarts = restarts })
 		if err == nil {
-			err = c.Start(context.WithoutCancel(ctx))
+			_, err = c.begin(ctx, Window{}, byPolicy)
 		}
-		if err != nil && !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) {
+		if err == nil {
+			err = c.flush()
+		}
+		if err != nil && !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) && !errors.Is(err, errStopped) {
 			c.log.Error("start again", "container", c.id, "err", err)
 		}
 	})

@@ -31,6 +31,7 @@ type Store struct {
 	opts    Options
 	watcher *watcher
 	events  events
+	ids     idPool
 	closing atomic.Bool // the daemon ends: nothing is started again
 
 	mu    sync.Mutex
@@ -57,7 +58,11 @@ type Options struct {
 	// Layer finds a layer's directory by its name, for records that were
 	// written when the data directory was somewhere else.
 	Layer func(name string) string
-	Log   *slog.Logger
+	// IDs are those that containers with a user namespace share out. If the
+	// first is 0, every container has one, with all of them: the daemon itself
+	// is in a user namespace, and these are what it is itself.
+	IDs IDs
+	Log *slog.Logger
 }
 
 // Spec is what Create makes a container from.
@@ -81,7 +86,7 @@ func Open(ctx context.Context, root string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, opts: opts, watcher: w, list: map[string]*Container{}, names: map[string]*Container{}}
+	s := &Store{root: root, opts: opts, watcher: w, ids: idPool{all: opts.IDs, taken: map[uint32]bool{}}, list: map[string]*Container{}, names: map[string]*Container{}}
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return nil, fmt.Errorf("open containers: %w", err)
@@ -138,6 +143,7 @@ func (s *Store) load(dir string) (*Container, error) {
 		return nil, err
 	}
 	c.changes, c.written, c.flushed = 1, 1, 1 // it comes from the disk
+	s.ids.keep(r.Filesystem.IDs)
 	data, err = os.ReadFile(filepath.Join(dir, userDataFile))
 	if err == nil {
 		err = json.Unmarshal(data, &c.userData)
@@ -247,6 +253,9 @@ func (c *Container) adopt(ctx context.Context, process Process) error {
 func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error) {
 	step := trace.Step(ctx, "container.create", "command", spec.Path)
 	defer func() { step.End(err) }()
+	if s.opts.IDs.rootless() {
+		spec.Config.UsernsMode = UsernsAuto
+	}
 	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
 		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
 		if err := engine.Runtime.Check(&draft); err != nil {
@@ -268,6 +277,17 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 			_ = os.RemoveAll(dir) // nothing is mounted and nobody has it
 		}
 	}()
+	var ids *IDs
+	if spec.Config.UsernsMode == UsernsAuto {
+		if ids, err = s.ids.take(); err != nil {
+			return nil, cantRun{err}
+		}
+		defer func() {
+			if err != nil {
+				s.ids.free(ids)
+			}
+		}()
+	}
 	step.Container(id, spec.Engine)
 	step.Set("dir", dir)
 	for _, sub := range []string{"rootfs", "rw"} {
@@ -282,7 +302,7 @@ func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error)
 		Config: spec.Config, Engine: spec.Engine,
 		Filesystem: Filesystem{
 			RootFS: filepath.Join(dir, "rootfs"), RWPath: filepath.Join(dir, "rw"),
-			Layers: spec.Layers,
+			Layers: spec.Layers, IDs: ids,
 		}}
 	if r.Args == nil {
 		r.Args = []string{} // as 2013 wrote it: [] and not null
@@ -394,6 +414,7 @@ func (s *Store) Remove(ctx context.Context, c *Container) error {
 		delete(s.names, name)
 	}
 	s.mu.Unlock()
+	s.ids.free(c.Record().Filesystem.IDs)
 	c.emit(ActionDestroy, nil)
 	return durable.SyncDir(s.root)
 }

@@ -23,6 +23,9 @@ type Filesystem struct {
 	// "aufs-fuse" or "overlay". The last marks deletions differently. Empty
 	// means a record of 2013, so aufs.
 	Union string `json:",omitempty"`
+	// IDs are the container's own, nil: it has the host's. Mounted, its files
+	// are theirs; on the disk they have the owners that it sees itself.
+	IDs *IDs `json:",omitempty"`
 }
 
 // Union puts layers and a read-write branch together into one root file system,

@@ -35,13 +35,17 @@ func (d *Daemon) CmdCp(ctx context.Context, c *rcli.Call) error {
 		if err != nil {
 			return err
 		}
-		return ctr.WithView(ctx, func(root string) error { return copyOut(ctx, root, fromPath, *follow, c.Stdout) })
+		return ctr.WithView(ctx, func(root string) error {
+			return d.files(ctx, ctr, root, fileOrder{Do: "out", Path: fromPath, Follow: *follow}, nil, c.Stdout)
+		})
 	case isTo && f.Arg(0) == "-":
 		ctr, err := d.find(to)
 		if err != nil {
 			return err
 		}
-		return ctr.WithView(ctx, func(root string) error { return d.copyIn(ctx, root, toPath, *top, c.Stdin) })
+		return ctr.WithView(ctx, func(root string) error {
+			return d.files(ctx, ctr, root, fileOrder{Do: "in", Path: toPath, Top: *top}, c.Stdin, io.Discard)
+		})
 	case isFrom || isTo:
 		return rcli.Exitf(rcli.StatusOurs, "cp: the daemon copies to and from standard streams: say cp CONTAINER:/PATH - or cp - CONTAINER:/PATH")
 	}
@@ -118,14 +122,15 @@ func resolve(root, parent, entry string) (string, string, error) {
 
 // copyIn unpacks a tar into a container. With top it is of that one file or folder,
 // and means what cp(1) and docker mean: into PATH if that is a folder, else as PATH.
-func (d *Daemon) copyIn(ctx context.Context, root, name, top string, r io.Reader) error {
+func copyIn(ctx context.Context, root string, o fileOrder, r io.Reader) error {
+	name, top := o.Path, o.Top
 	dir, err := container.OpenFolder(root, name)
 	if top == "" {
 		if err != nil {
 			return err
 		}
 		defer dir.Close() // a name for it only
-		return d.Images.Unpack(ctx, r, fdPath(dir))
+		return images.Unpack(ctx, r, fdPath(dir), o.Limits)
 	}
 	content := strings.HasSuffix(top, "/.")
 	kind, as := copied, ""
@@ -152,7 +157,7 @@ func (d *Daemon) copyIn(ctx context.Context, root, name, top string, r io.Reader
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(renameTop(pw, r, as, kind)) }()
 	defer pr.Close()
-	return d.Images.Unpack(ctx, pr, fdPath(dir))
+	return images.Unpack(ctx, pr, fdPath(dir), o.Limits)
 }
 
 func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }

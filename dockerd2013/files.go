@@ -132,22 +132,34 @@ func (d *Daemon) CmdCat(ctx context.Context, c *rcli.Call) error {
 
 // CmdWrite writes standard input to a file of a container.
 func (d *Daemon) CmdWrite(ctx context.Context, c *rcli.Call) error {
-	return d.inRoot(ctx, c, "write", func(rootfs, path string) (err error) {
-		file, err := container.OpenFile(rootfs, path, os.O_WRONLY|os.O_CREATE|unix.O_NONBLOCK, 0o600)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		if err := regular(file, path); err != nil {
-			return err
-		}
-		// 2013 didn't truncate, so the tail of a longer old file stayed.
-		if err := file.Truncate(0); err != nil {
-			return err
-		}
-		_, err = io.Copy(file, c.Stdin)
+	f := flags(c, "write")
+	if err := f.parse(2, 2); err != nil {
 		return err
+	}
+	ctr, err := d.find(f.Arg(0))
+	if err != nil {
+		return err
+	}
+	return ctr.WithRoot(ctx, func(rootfs string) error {
+		return d.files(ctx, ctr, rootfs, fileOrder{Do: "write", Path: f.Arg(1)}, c.Stdin, io.Discard)
 	})
+}
+
+func writeFile(rootfs, path string, r io.Reader) (err error) {
+	file, err := container.OpenFile(rootfs, path, os.O_WRONLY|os.O_CREATE|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := regular(file, path); err != nil {
+		return err
+	}
+	// 2013 didn't truncate, so the tail of a longer old file stayed.
+	if err := file.Truncate(0); err != nil {
+		return err
+	}
+	_, err = io.Copy(file, r)
+	return err
 }
 
 // regular makes sure that a file is one: devices and pipes of a container are
@@ -177,5 +189,7 @@ func (d *Daemon) CmdTar(ctx context.Context, c *rcli.Call) error {
 	if err != nil {
 		return err
 	}
-	return ctr.WithRoot(ctx, func(rootfs string) error { return container.WriteTree(ctx, rootfs, c.Stdout) })
+	return ctr.WithRoot(ctx, func(rootfs string) error {
+		return d.files(ctx, ctr, rootfs, fileOrder{Do: "tar"}, nil, c.Stdout)
+	})
 }

@@ -20,12 +20,14 @@ func (d *Daemon) CmdImages(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "images")
 	limit := f.Int("l", 0, "Only show the N most recent versions of each image")
 	quiet := f.Bool("q", false, "Only show IDs")
+	format := f.String("format", "", "Each with this template, or as json")
 	if err := f.parse(0, 1); err != nil {
 		return err
 	}
 	now := time.Now()
+	var rows []imageRow
 	w := table(c.Stdout, 20)
-	if !*quiet {
+	if !*quiet && *format == "" {
 		row(w, "NAME", "ID", "CREATED", "PARENT")
 	}
 	for _, name := range d.Images.Names() {
@@ -36,7 +38,12 @@ func (d *Daemon) CmdImages(ctx context.Context, c *rcli.Call) error {
 			if *limit > 0 && i >= *limit {
 				break
 			}
-			if *quiet {
+			switch {
+			case *format != "":
+				rows = append(rows, imageRow{Name: name, ID: img.Id, CreatedAt: img.Created, CreatedSince: ago(now, img.Created),
+					Parent: img.Parent, Layers: img.Layers})
+				continue
+			case *quiet:
 				fmt.Fprintln(w, img.Id)
 				continue
 			}
@@ -47,7 +54,19 @@ func (d *Daemon) CmdImages(ctx context.Context, c *rcli.Call) error {
 			row(w, printable(name), printable(id), ago(now, img.Created), printable(img.Parent))
 		}
 	}
+	if *format != "" {
+		return writeFormat(c.Stdout, "images", *format, rows)
+	}
 	return w.Flush()
+}
+
+// imageRow is what a template of `images` has.
+type imageRow struct {
+	Name, ID     string
+	CreatedAt    time.Time
+	CreatedSince string
+	Parent       string
+	Layers       []string // paths, top first
 }
 
 // CmdPut makes an image of the tar on standard input.

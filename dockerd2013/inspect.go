@@ -55,23 +55,34 @@ func (d *Daemon) CmdInspect(ctx context.Context, c *rcli.Call) error {
 // those of February 2013 (docker@a608f5e3b8).
 func (d *Daemon) CmdInfo(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "info")
+	format := f.String("format", "", "With this template, or as json")
 	if err := f.parse(0, 0); err != nil {
 		return err
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "containers: %d\nversion: %s\nimages: %d\n", len(d.Containers.List()), Version, d.Images.Len())
 	running := 0
 	for _, ctr := range d.Containers.List() {
 		if ctr.Record().State.Running {
 			running++
 		}
 	}
-	fmt.Fprintf(&b, "running: %d\nroot: %s\n", running, d.Root)
-	for _, path := range slices.Sorted(maps.Keys(d.Engines)) {
-		fmt.Fprintf(&b, "%s: union %s, runtime %s\n", path, d.Engines[path].Union.Name(), d.Engines[path].Runtime.Name())
+	lines := []Fact{
+		{"containers", strconv.Itoa(len(d.Containers.List()))}, {"version", Version}, {"images", strconv.Itoa(d.Images.Len())},
+		{"running", strconv.Itoa(running)}, {"root", d.Root},
 	}
-	for _, fact := range d.Facts {
-		fmt.Fprintf(&b, "%s: %s\n", fact.Name, fact.Value)
+	for _, path := range slices.Sorted(maps.Keys(d.Engines)) {
+		lines = append(lines, Fact{path, fmt.Sprintf("union %s, runtime %s", d.Engines[path].Union.Name(), d.Engines[path].Runtime.Name())})
+	}
+	lines = append(lines, d.Facts...)
+	if *format != "" {
+		facts := map[string]string{}
+		for _, l := range lines {
+			facts[l.Name] = l.Value
+		}
+		return writeFormat(c.Stdout, "info", *format, []map[string]string{facts})
+	}
+	var b strings.Builder
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%s: %s\n", l.Name, l.Value)
 	}
 	_, err := c.Stdout.Write([]byte(b.String()))
 	return err

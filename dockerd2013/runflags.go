@@ -31,7 +31,7 @@ func isolationFlags(f *flagSet, c *container.Config) {
 	f.BoolVar(&c.Privileged, "privileged", false, "All capabilities and devices, nothing masked, no filter")
 	f.StringVar(&c.PidMode, "pid", "", "PID namespace: host, or container:ID")
 	f.StringVar(&c.IpcMode, "ipc", "", "IPC namespace: host, or container:ID")
-	f.StringVar(&c.UsernsMode, "userns", "", "User namespace: host")
+	f.StringVar(&c.UsernsMode, "userns", "", "User namespace: host, or auto: root inside is nobody outside")
 	f.IntVar(&c.OomScoreAdj, "oom-score-adj", 0, "Adjust the OOM killer's preference, -1000 to 1000")
 	f.IntVar(&c.StopTimeout, "stop-timeout", 0, "Seconds between stop's signal and SIGKILL")
 	listFlag(f, "restart", "Start it again: no, on-failure[:N], always or unless-stopped", func(s string) (err error) {

@@ -29,7 +29,8 @@ var (
 	union  = flag.String("union", "auto", "the classic path's union")
 )
 
-// binaries is the folder with docker2013 and dockerd2013, built once.
+// binaries is the folder with docker2013 and dockerd2013: built once, or a link to
+// that of $DOCKER2013_BIN, for a machine without Go.
 var binaries string
 
 func TestMain(m *testing.M) {
@@ -52,7 +53,12 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binaries = filepath.Join(dir, "bin")
-	if err := build(binaries); err != nil {
+	if built := os.Getenv("DOCKER2013_BIN"); built != "" {
+		err = os.Symlink(built, binaries)
+	} else {
+		err = build(binaries)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -61,6 +67,7 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fmt.Println("host:", host())
 	code := m.Run()
 	if left := leftovers(before); len(left) > 0 {
 		fmt.Fprintf(os.Stderr, "FAIL: the tests have left:\n\t%s\n", strings.Join(left, "\n\t"))
@@ -70,7 +77,7 @@ func testMain(m *testing.M) int {
 }
 
 func build(dir string) error {
-	for name, cgo := range map[string]string{"docker2013": "0", "docker2013-shim": "0", "docker2013-aufs": "0", "dockerd2013": "1"} {
+	for name, cgo := range map[string]string{"docker2013": "0", "docker2013-learn": "0", "docker2013-shim": "0", "docker2013-aufs": "0", "dockerd2013": "1"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "docker2013/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -105,12 +112,21 @@ func scripts(t *testing.T, path string) {
 			env.Setenv("DOCKER2013_PATH", path)
 			env.Setenv("DOCKER2013", filepath.Join(binaries, "docker2013"))
 			env.Values[daemonKey{}] = d
-			env.Defer(func() { d.end() })
+			env.Defer(func() {
+				if t, ok := env.T().(interface{ Failed() bool }); ok && t.Failed() {
+					fmt.Fprintf(os.Stderr, "the daemon's log:\n%s", d.log())
+				}
+				d.end()
+			})
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
 			if p, ok := strings.CutPrefix(cond, "path:"); ok {
 				return p == path, nil
+			}
+			if cond == "apparmor" {
+				_, err := os.Stat("/sys/kernel/security/apparmor/profiles")
+				return err == nil, nil
 			}
 			return false, fmt.Errorf("no such condition: %s", cond)
 		},

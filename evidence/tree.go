@@ -101,6 +101,9 @@ func (w *walker) read(name string) (folder, error) {
 	slices.Sort(names)
 	var value [1]byte
 	n, err := unix.Fgetxattr(int(dir.Fd()), "trusted.overlay.opaque", value[:])
+	if err != nil { // a daemon in a user namespace has the users' own
+		n, err = unix.Fgetxattr(int(dir.Fd()), "user.overlay.opaque", value[:])
+	}
 	return folder{name, names, err == nil && n == 1 && value[0] == 'y'}, nil
 }
 

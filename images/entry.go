@@ -177,6 +177,9 @@ func (u *unpacker) link(p place, hdr *tar.Header) (err error) {
 	if t := st.Mode & unix.S_IFMT; (t == unix.S_IFCHR || t == unix.S_IFBLK) && !u.devices {
 		return errDevice
 	}
+	if isMark(p.base) && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return errMark
+	}
 	// A file that tar was told to store twice is a link to itself.
 	if old, err := p.stat(); err == nil && old.Dev == st.Dev && old.Ino == st.Ino {
 		return nil

@@ -36,6 +36,7 @@ func hostiles() []hostile {
 		e.PAXRecords = map[string]string{"SCHILY.xattr." + name: "y"}
 		return e
 	}
+	withMode := func(e entry, mode int64) entry { e.Mode = mode; return e }
 	owner := func(uid, gid int) entry { e := file("f", "x"); e.Uid, e.Gid = uid, gid; return e }
 	var deep []entry // each link leads 1,000 folders further down
 	for i, at := 0, strings.Repeat("d/", 1000); i < 3; i++ {
@@ -70,6 +71,9 @@ func hostiles() []hostile {
 		{"hard link to the host's file", []entry{hardlink("f", "/etc/passwd")}, syscall.ENOENT, "", 0},
 		{"hard link through a symlink", []entry{symlink("l", "../../beside"), hardlink("f", "l/canary")}, errAny, "", 0},
 		{"hard link to a symlink, then written", []entry{symlink("l", "/etc/passwd"), hardlink("f", "l"), file("f", "x")}, nil, "f", 0o644},
+		{"chain of hard links to a symlink out, file through it", []entry{symlink("l", "../.."), hardlink("a", "l"), hardlink("b", "a"), file("b/x", "x")}, nil, "x", 0o644},
+		{"chain of hard links to a symlink, then written", []entry{symlink("l", "/etc/passwd"), hardlink("a", "l"), hardlink("b", "a"), file("b", "x")}, nil, "b", 0o644},
+		{"chain of links of both kinds", []entry{symlink("a", "../beside"), hardlink("b", "a"), symlink("c", "b"), hardlink("d", "c"), file("d/canary", "x")}, errAny, "", 0},
 		{"hard link to a folder", []entry{dir("d"), hardlink("f", "d")}, errAny, "", 0},
 		{"hard link to the root", []entry{hardlink("f", ".")}, errAny, "", 0},
 		{"hard link to itself", []entry{file("f", "x"), hardlink("f", "f")}, nil, "f", 0o644},
@@ -79,10 +83,17 @@ func hostiles() []hostile {
 		{"file where a full folder was", []entry{file("a/b", "x"), file("a", "x")}, syscall.ENOTEMPTY, "", 0},
 		{"folder where a file was", []entry{file("a", "x"), dir("a")}, nil, "a", os.ModeDir | 0o755},
 		{"file below a file", []entry{file("a", "x"), file("a/b", "x")}, syscall.ENOTDIR, "", 0},
+		{"symlink where a full folder was", []entry{file("a/b", "x"), symlink("a", "/etc")}, syscall.ENOTEMPTY, "", 0},
+		{"symlink where an empty folder was, file through it", []entry{dir("a"), symlink("a", "../.."), file("a/b", "x")}, nil, "b", 0o644},
+		{"folder where a symlink out was, file in it", []entry{symlink("a", "../../beside"), dir("a"), file("a/canary", "x")}, nil, "a/canary", 0o644},
+		{"hard link where a folder was", []entry{file("f", "x"), dir("a"), hardlink("a", "f")}, nil, "a", 0o644},
 		{"the same name three times", []entry{file("a", "1"), file("a", "2"), file("a", "3")}, nil, "a", 0o644},
 
 		{"device outside dev", []entry{device(tar.TypeChar, "etc/null", 1, 3)}, ErrUnsafe, "", 0},
 		{"block device outside dev", []entry{device(tar.TypeBlock, "disk", 254, 0)}, ErrUnsafe, "", 0},
+		{"device where a file was", []entry{file("dev/x", "x"), device(tar.TypeBlock, "dev/x", 254, 0)}, nil, "dev/x", os.ModeDevice | 0o600},
+		{"file where a device was", []entry{device(tar.TypeChar, "dev/null", 1, 3), file("dev/null", "x")}, nil, "dev/null", 0o644},
+		{"device below dev", []entry{device(tar.TypeChar, "dev/net/tun", 10, 200)}, nil, "dev/net/tun", os.ModeDevice | os.ModeCharDevice | 0o600},
 		{"device in dev", []entry{device(tar.TypeChar, "dev/null", 1, 3)}, nil, "dev/null", os.ModeDevice | os.ModeCharDevice | 0o600},
 		{"device in a dev that is a link", []entry{dir("etc"), symlink("dev", "etc"), device(tar.TypeChar, "dev/null", 1, 3)}, ErrUnsafe, "", 0},
 		{"device hard-linked out of dev", []entry{device(tar.TypeBlock, "dev/disk", 254, 0), hardlink("disk", "dev/disk")}, ErrUnsafe, "", 0},
@@ -94,6 +105,17 @@ func hostiles() []hostile {
 		{"opaque mark", []entry{file("a/.wh..wh..opq", "")}, nil, "a/.wh..wh..opq", 0o644},
 		{"AUFS's own", []entry{dir(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "x")}, nil, ".wh..wh.plnk/1.2", 0o644},
 		{"AUFS's own below the root", []entry{dir("a/.wh..wh.plnk")}, ErrUnsafe, "", 0},
+		{"whiteout behind a symlinked folder", []entry{dir("etc"), symlink("l", "etc"), file("l/.wh.passwd", "")}, nil, "etc/.wh.passwd", 0o644},
+		{"whiteout behind a symlink out", []entry{symlink("l", "../../beside"), file("l/.wh.canary", "")}, errAny, "", 0},
+		{"whiteout behind a symlink to the root", []entry{symlink("l", "../../.."), file("l/.wh.beside", "")}, nil, ".wh.beside", 0o644},
+		{"opaque mark behind a symlinked folder", []entry{dir("etc"), symlink("l", "/etc"), file("l/.wh..wh..opq", "")}, nil, "etc/.wh..wh..opq", 0o644},
+		{"opaque mark behind a symlink out", []entry{symlink("l", "../../beside"), file("l/.wh..wh..opq", "")}, errAny, "", 0},
+		{"opaque mark of the root", []entry{file(".wh..wh..opq", "")}, nil, ".wh..wh..opq", 0o644},
+		{"entries before the opaque mark", []entry{file("a/b", "x"), file("a/.wh..wh..opq", "")}, nil, "a/b", 0o644},
+		{"entries behind the opaque mark", []entry{file("a/.wh..wh..opq", ""), file("a/b", "x")}, nil, "a/b", 0o644},
+		{"whiteout that is a hard link to a symlink out", []entry{symlink("l", "/etc/passwd"), hardlink(".wh.b", "l")}, ErrUnsafe, "", 0},
+		{"whiteout as a device", []entry{device(tar.TypeChar, "dev/.wh.b", 1, 3)}, ErrUnsafe, "", 0},
+		{"a name that begins like a mark", []entry{file("a/.whb", "x")}, nil, "a/.whb", 0o644},
 		{"whiteout of nothing", []entry{file("a/.wh.", "")}, ErrUnsafe, "", 0},
 		{"whiteout of dot", []entry{file("a/.wh..", "")}, ErrUnsafe, "", 0},
 		{"whiteout of dot dot", []entry{file("a/.wh...", "")}, ErrUnsafe, "", 0},
@@ -102,6 +124,10 @@ func hostiles() []hostile {
 		{"whiteout in the way", []entry{file("a/.wh.b/c", "")}, ErrUnsafe, "", 0},
 		{"opaque mark in the way", []entry{file("a/.wh..wh..opq/c", "")}, ErrUnsafe, "", 0},
 
+		{"set-user-ID", []entry{withMode(file("f", "x"), 0o4755)}, nil, "f", os.ModeSetuid | 0o755},
+		{"set-group-ID and sticky", []entry{withMode(dir("d"), 0o3777)}, nil, "d", os.ModeDir | os.ModeSetgid | os.ModeSticky | 0o777},
+		{"bits beyond a mode's", []entry{withMode(file("f", "x"), 0o10644)}, nil, "f", 0o644},
+		{"overlay's redirect", []entry{attr("trusted.overlay.redirect")}, nil, "f", 0o644},
 		{"overlay's attribute", []entry{attr("trusted.overlay.opaque")}, nil, "f", 0o644},
 		{"fuse-overlayfs's attribute", []entry{attr("user.fuseoverlayfs.opaque")}, nil, "f", 0o644},
 		{"a label of the packer's host", []entry{attr("security.selinux")}, nil, "f", 0o644},

@@ -79,9 +79,10 @@ func (s *Store) unpack(ctx context.Context, r io.Reader, tmp string, progress fu
 // written into a layer, with a layer's limits. What is there and has the name of an
 // entry is replaced, but for a folder that isn't empty. It is no import: nothing is
 // flushed, and what was written before an error stays.
-func (s *Store) Unpack(ctx context.Context, r io.Reader, dir string) error {
-	stream := newStream(ctx, r, s.limits.stream, nil)
-	err := unpack(stream, dir, s.limits)
+func Unpack(ctx context.Context, r io.Reader, dir string, opts Options) error {
+	limits := opts.limits()
+	stream := newStream(ctx, r, limits.stream, nil)
+	err := unpack(stream, dir, limits)
 	stream.stop(nil)
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)

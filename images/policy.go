@@ -63,13 +63,18 @@ func checkHeader(name string, hdr *tar.Header) error {
 	if name == "." && hdr.Typeflag != tar.TypeDir {
 		return fmt.Errorf("%w: the root must be a folder", ErrUnsafe)
 	}
-	base := path.Base(name)
-	mark := strings.HasPrefix(base, whiteout) && (base == opaque || !strings.HasPrefix(base, aufsOwn))
-	if mark && hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeLink {
-		return fmt.Errorf("%w: a whiteout must be a file", ErrUnsafe)
+	if isMark(path.Base(name)) && hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeLink {
+		return errMark
 	}
 	return nil
 }
+
+// isMark tells whether a file of that name says that something is deleted.
+func isMark(base string) bool {
+	return strings.HasPrefix(base, whiteout) && (base == opaque || !strings.HasPrefix(base, aufsOwn))
+}
+
+var errMark = fmt.Errorf("%w: a whiteout must be a file", ErrUnsafe)
 
 // checkDevice refuses the device 0:0, which is overlayfs's whiteout, and
 // numbers that the kernel would cut down to others (mknod(2) takes 12 bits of

@@ -30,12 +30,30 @@ const (
 	defaultLayerEntries = 4 << 20
 )
 
+func (o Options) limits() limits {
+	l := limits{bytes: o.MaxLayerBytes, entries: o.MaxLayerEntries}
+	if l.bytes <= 0 {
+		l.bytes = defaultLayerBytes
+	}
+	if l.entries <= 0 {
+		l.entries = defaultLayerEntries
+	}
+	// A stream of nothing but headers must end too. 1 KiB an entry, and the
+	// padding, are more than archivers take.
+	l.stream = math.MaxInt64
+	if most := float64(l.bytes) + float64(l.entries)*1024; most < math.MaxInt64/2 {
+		l.stream = l.bytes + l.entries<<10
+	}
+	return l
+}
+
 // Store is the images below one folder. All its methods can be called by
 // several goroutines at once. Readers never wait: not for an import, not for
 // the disk. The images they get are copies.
 type Store struct {
 	layers string // the folder of layers
-	limits limits
+	opts   Options
+	limits limits // of opts
 
 	index atomic.Pointer[index]
 	mu    sync.Mutex // held while the index and the folders in layers change
@@ -50,22 +68,7 @@ func Open(root string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
-	s := &Store{
-		layers: filepath.Join(root, "layers"),
-		limits: limits{bytes: opts.MaxLayerBytes, entries: opts.MaxLayerEntries},
-	}
-	if s.limits.bytes <= 0 {
-		s.limits.bytes = defaultLayerBytes
-	}
-	if s.limits.entries <= 0 {
-		s.limits.entries = defaultLayerEntries
-	}
-	// A stream of nothing but headers must end too. 1 KiB an entry, and the
-	// padding, are more than archivers take.
-	s.limits.stream = math.MaxInt64
-	if most := float64(s.limits.bytes) + float64(s.limits.entries)*1024; most < math.MaxInt64/2 {
-		s.limits.stream = s.limits.bytes + s.limits.entries<<10
-	}
+	s := &Store{layers: filepath.Join(root, "layers"), opts: opts, limits: opts.limits()}
 	if err := os.MkdirAll(s.layers, 0o700); err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
@@ -149,3 +152,6 @@ func (s *Store) update(change func(*index)) error {
 	s.index.Store(x)
 	return nil
 }
+
+// Limits are what the store was opened with.
+func (s *Store) Limits() Options { return s.opts }

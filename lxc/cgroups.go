@@ -104,6 +104,24 @@ func rmdirCgroup(dir string) error {
 	return fmt.Errorf("remove cgroup: %w", err)
 }
 
+// thawCgroups lets the processes of a cgroup go on, whoever froze them.
+func thawCgroups(name string) error {
+	dirs, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, dir := range dirs {
+		for file, word := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
+			err := os.WriteFile(filepath.Join(dir, name, file), []byte(word), 0) // it is there, or nothing is
+			if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EPERM) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // cgroupPids lists the processes in a cgroup and below it.
 func cgroupPids(name string) ([]int, error) {
 	dirs, err := hierarchies()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -99,7 +100,8 @@ func (p *process) attach(ctx context.Context, e container.Exec) (report attachRe
 	defer reportR.Close()
 	defer reportW.Close()
 
-	cmd := exec.Command(p.rt.self[0], p.rt.self[1:]...)
+	cmd := exec.Command(p.rt.attacher.path(p.rt.self[0]), p.rt.self[1:]...)
+	cmd.Args[0] = p.rt.self[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = e.Streams.In, e.Streams.Out, e.Streams.Err
 	cmd.ExtraFiles = []*os.File{orderR, reportW} // 3 and 4
 	cmd.Env = []string{}
@@ -159,6 +161,12 @@ func attachAndWait(order attachOrder, signals <-chan os.Signal) (unix.WaitStatus
 	c, err := golxc.NewContainer(order.Name, order.LXCPath)
 	if err != nil {
 		return 0, err
+	}
+	// Keyrings are the thread's, and in no namespace: without this the program had
+	// the daemon's (session-keyring(7)). lxc-start sees to it for the first one.
+	runtime.LockOSThread()
+	if _, _, errno := unix.Syscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0); errno != 0 && errno != unix.ENOSYS {
+		return 0, fmt.Errorf("start a keyring: %w", errno)
 	}
 	options := golxc.DefaultAttachOptions
 	options.ClearEnv = true

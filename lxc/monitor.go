@@ -67,7 +67,11 @@ func fifoDir(lxcpath string) string { return filepath.Join("/run/lxc", lxcpath) 
 
 func openMonitor(lxcpath string, log *slog.Logger) (*monitor, error) {
 	path := filepath.Join(fifoDir(lxcpath), "monitor-fifo")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	for tries := 0; errors.Is(err, os.ErrNotExist) && tries < 100; tries++ {
+		err = os.MkdirAll(filepath.Dir(path), 0o755) // another daemon has just removed a folder above
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open LXC monitor: %w", err)
 	}
 	if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {

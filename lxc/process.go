@@ -225,10 +225,11 @@ func (p *process) Thaw() error {
 		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
 			return err
 		}
-		if err := c.Unfreeze(); err != nil && !errors.Is(err, golxc.ErrNotFrozen) {
-			return err
+		err := c.Unfreeze()
+		if errors.Is(err, golxc.ErrNotFrozen) { // not by LXC; somebody's own hand can have done it
+			return thawCgroups(p.rt.parent + "/" + p.id)
 		}
-		return nil
+		return err
 	})
 }
 

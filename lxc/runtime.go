@@ -21,6 +21,7 @@ type Runtime struct {
 	hierarchy string // one of them
 	program   string // lxc-start
 	self      []string
+	attacher  readOnly // self's program
 	host      cgroupHost
 	monitor   *monitor
 	log       *slog.Logger
@@ -62,7 +63,11 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
-	return &Runtime{lxcpath: o.Path, parent: o.Cgroup, hierarchy: dirs[0], program: program, self: o.Self,
+	attacher, err := openReadOnly(o.Self[0])
+	if err != nil {
+		o.Log.Warn("a program inside a container can hold our own file, and write to it when we have ended", "err", err)
+	}
+	return &Runtime{attacher: attacher, lxcpath: o.Path, parent: o.Cgroup, hierarchy: dirs[0], program: program, self: o.Self,
 		host: host, monitor: m, log: o.Log, running: running}, nil
 }
 
@@ -71,7 +76,7 @@ func (rt *Runtime) Name() string { return "lxc" }
 
 // Close removes the pipe and the cgroups, where no container is in them.
 func (rt *Runtime) Close() error {
-	err := errors.Join(rt.monitor.Close(), removeCgroups(rt.parent))
+	err := errors.Join(rt.monitor.Close(), rt.attacher.close(), removeCgroups(rt.parent))
 	// LXC keeps a lock's folder for each path; ours are empty by now.
 	for _, dir := range []string{fifoDir(rt.lxcpath), filepath.Join("/run/lxc/lock", rt.lxcpath)} {
 		removeEmptyUpTo(dir, "/run/lxc")

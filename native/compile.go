@@ -24,6 +24,7 @@ type setup struct {
 	terminal    bool
 	controlling bool   // stdio is a terminal of the daemon's: for exec
 	sync        [2]int // with a terminal: written to, read from, see terminalCalls
+	user        userNamespace
 	filter      []byte // seccomp's program, nil: none
 	pidfd       int    // exec: of the container's first process
 	lastCap     int    // the highest capability of this kernel
@@ -67,16 +68,22 @@ var here = launch.Number(unix.AT_FDCWD)
 // reads in the order in which the kernel needs it.
 func compile(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: -1}}
+	namespaces := w.joinUserNamespace(s)
 	w.session()
 	w.joinCgroups(x.tasks)
-	w.namespaces(s.Linux.Namespaces)
+	w.awaitIDs(s.Process, x.user)
+	w.namespaces(namespaces)
 	w.ownMounts()
-	sources := w.bindSources(s.Mounts)
+	sources := w.bindSources(s.Mounts, x.user)
+	nodes := w.hostNodes(s, x.user)
+	w.ownKernelMounts(s, x.user, sources)
+	w.unlockRoot(x.rootfs, x.user)
 	w.changeRoot(x.rootfs)
+	w.becomeRoot(x.user)
 	for i, m := range s.Mounts {
 		w.mount(m, sources[i])
 		if m.Destination == "/dev" {
-			w.devices(s)
+			w.devices(s, nodes)
 		}
 	}
 	w.names(s)
@@ -97,8 +104,13 @@ func compileExec(s *specs.Spec, x setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.into, PidNamespace: x.pidfd}}
 	w.session()
 	w.joinCgroups(x.tasks)
-	kinds := unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+	if x.user.is {
+		w.limits(s.Process)
+		w.labels(s.Process)
+	}
+	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.pidfd), launch.Number(kinds))
+	w.becomeRoot(x.user)
 	w.process(s, x)
 	return &w.p, w.err
 }
@@ -110,6 +122,9 @@ func (w *writer) session() {
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
 	w.call("start a session", unix.SYS_SETSID)
 	w.call("clear the umask", unix.SYS_UMASK, launch.Number(0))
+	// Keyrings are in no namespace: without one of its own it had the daemon's
+	// (session-keyring(7)).
+	w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Number(0)).Ok = []unix.Errno{unix.ENOSYS}
 }
 
 // joinCgroups: before a new cgroup namespace, which takes its root from where it
@@ -125,7 +140,7 @@ func (w *writer) joinCgroups(tasks []int) {
 var nsFlags = map[specs.LinuxNamespaceType]uint64{
 	specs.MountNamespace: unix.CLONE_NEWNS, specs.UTSNamespace: unix.CLONE_NEWUTS, specs.IPCNamespace: unix.CLONE_NEWIPC,
 	specs.PIDNamespace: unix.CLONE_NEWPID, specs.NetworkNamespace: unix.CLONE_NEWNET, specs.CgroupNamespace: unix.CLONE_NEWCGROUP,
-	specs.TimeNamespace: unix.CLONE_NEWTIME,
+	specs.TimeNamespace: unix.CLONE_NEWTIME, specs.UserNamespace: unix.CLONE_NEWUSER,
 }
 
 // namespaces: new ones are made by the clone itself, but for the cgroup's;
@@ -158,10 +173,15 @@ func (w *writer) ownMounts() {
 
 // bindSources takes hold of the host's files while they can still be named. The
 // clones are attached to nothing yet (open_tree(2)).
-func (w *writer) bindSources(mounts []specs.Mount) []launch.Arg {
+func (w *writer) bindSources(mounts []specs.Mount, u userNamespace) []launch.Arg {
 	sources := make([]launch.Arg, len(mounts))
 	for i, m := range mounts {
 		if m.Type != "bind" {
+			continue
+		}
+		if u.is { // taken already, see hostTrees
+			sources[i] = launch.File(u.trees)
+			u.trees++
 			continue
 		}
 		flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
@@ -218,9 +238,8 @@ func (w *writer) mkdir(dir string) {
 func (w *writer) mount(m specs.Mount, source launch.Arg) {
 	attrs, clear, rest := attributes(m.Options)
 	name := fmt.Sprintf("mount %s on %s", m.Type, m.Destination)
-	var tree launch.Arg
 	if m.Type == "bind" {
-		tree = source
+		tree := source
 		isFile := slices.Contains(m.Options, fileOption)
 		target := w.target(m.Destination, isFile, false)
 		if attrs|clear != 0 {
@@ -231,7 +250,16 @@ func (w *writer) mount(m specs.Mount, source launch.Arg) {
 	}
 	kernels := m.Type != "tmpfs" || slices.Contains([]string{"/dev", "/dev/shm"}, m.Destination)
 	target := w.target(m.Destination, false, kernels)
-	fs := w.result(name, unix.SYS_FSOPEN, launch.String(m.Type), launch.Number(unix.FSOPEN_CLOEXEC))
+	if source.IsSlot() { // made already, see ownKernelMounts
+		w.attach(name, source, target)
+		return
+	}
+	w.attach(name, w.newMount(name, m.Type, attrs, rest), target)
+}
+
+// newMount mounts a file system of the kernel's, on nothing yet.
+func (w *writer) newMount(name, fstype string, attrs uint64, rest []string) launch.Arg {
+	fs := w.result(name, unix.SYS_FSOPEN, launch.String(fstype), launch.Number(unix.FSOPEN_CLOEXEC))
 	for _, option := range rest {
 		key, value, has := strings.Cut(option, "=")
 		if has {
@@ -242,8 +270,7 @@ func (w *writer) mount(m specs.Mount, source launch.Arg) {
 	}
 	w.call(name, unix.SYS_FSCONFIG, fs, launch.Number(unix.FSCONFIG_CMD_CREATE), launch.Number(0), launch.Number(0), launch.Number(0))
 	// /dev is filled before it becomes read-only, if it does.
-	tree = w.result(name, unix.SYS_FSMOUNT, fs, launch.Number(unix.FSMOUNT_CLOEXEC), launch.Number(attrs))
-	w.attach(name, tree, target)
+	return w.result(name, unix.SYS_FSMOUNT, fs, launch.Number(unix.FSMOUNT_CLOEXEC), launch.Number(attrs))
 }
 
 func (w *writer) attach(name string, tree, target launch.Arg) {
@@ -292,8 +319,8 @@ func attributes(options []string) (set, clear uint64, rest []string) {
 
 // devices fills /dev: nodes, the links that programs expect, and the terminal
 // multiplexer of our own devpts.
-func (w *writer) devices(s *specs.Spec) {
-	for _, d := range s.Linux.Devices {
+func (w *writer) devices(s *specs.Spec, nodes []launch.Arg) {
+	for i, d := range s.Linux.Devices {
 		mode := uint32(0o666)
 		if d.FileMode != nil {
 			mode = uint32(d.FileMode.Perm())
@@ -303,6 +330,10 @@ func (w *writer) devices(s *specs.Spec) {
 			if c == '/' && i > 0 {
 				w.mkdir(d.Path[:i+1])
 			}
+		}
+		if nodes != nil {
+			w.attach("take "+d.Path, nodes[i], w.target(d.Path, true, true))
+			continue
 		}
 		w.call("make "+d.Path, unix.SYS_MKNODAT, here, launch.String(d.Path), launch.Number(kind|mode),
 			launch.Number(unix.Mkdev(uint32(d.Major), uint32(d.Minor))))

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"docker2013/container"
+	"docker2013/native/shim"
 	"docker2013/ociconfig"
 	"docker2013/ociconfig/seccompbpf"
 )
@@ -82,12 +83,20 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 		t.Fatal(err)
 	}
 	defer r.Close()
-	p, err := compile(s, setup{rootfs: rootfs, into: -1, pidfd: -1, filter: filter, lastCap: lastCap, stdio: [3]int{0, 1, 1}})
+	trees, err := hostTrees(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid, pidfd, err := p.Run([]int{int(null.Fd()), int(w.Fd())}, nil)
+	n := len(trees)
+	x := setup{rootfs: rootfs, into: -1, pidfd: -1, filter: filter, lastCap: lastCap, stdio: [3]int{n, n + 1, n + 1}}
+	x.user = userns(s, x, n, nil)
+	p, err := compile(s, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, pidfd, err := p.Run(append(trees, int(null.Fd()), int(w.Fd())), nil)
 	w.Close()
+	shim.CloseAll(trees)
 	if err != nil {
 		return "", 0, err
 	}

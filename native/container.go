@@ -101,6 +101,7 @@ func (p *process) listen() {
 	if exit.Err == nil {
 		p.rt.shims.put(p.conn)
 	} else { // without its shim nobody can know how it goes on
+		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // where there are no cgroups
 		exit.Err = errors.Join(exit.Err, p.group.Kill(), p.conn.Close())
 	}
 	exit.OOMKilled = p.group.OOMKills() > 0
@@ -280,7 +281,10 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		}
 		files = append(files, int(f.Fd()))
 	}
-	x.controlling = e.Streams.Terminal
+	x.controlling, x.user = e.Streams.Terminal, userns(s, x, 0, nil)
+	if err := giveStreams(idMap(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
+		return container.Exit{}, err
+	}
 
 	p.mu.Lock()
 	if p.pidfd < 0 {

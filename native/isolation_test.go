@@ -49,7 +49,7 @@ func TestIsolation(t *testing.T) {
 		"a read-only mount":           {container.Config{Mounts: []container.Mount{{Type: "bind", Source: shared, Target: "/ro", ReadOnly: true}}}, `cat /ro/file && ! touch /ro/x`},
 		"a file":                      {container.Config{Mounts: []container.Mount{{Type: "bind", Source: filepath.Join(shared, "file"), Target: "/one"}}}, `test "$(cat /one)" = "from the host"`},
 		"a tmpfs":                     {container.Config{Mounts: []container.Mount{{Type: "tmpfs", Target: "/t", Options: []string{"size=64k", "mode=1777"}}}}, `grep -q ' /t tmpfs .*size=64k' /proc/mounts && test "$(stat -c %a /t)" = 1777`},
-		"a limit":                     {container.Config{Ulimits: []container.Ulimit{{Name: "nofile", Soft: 20, Hard: 30}}}, `test $(ulimit -n) = 20 && test $(ulimit -Hn) = 30`},
+		"a limit":                     {container.Config{Ulimits: []container.Ulimit{{Name: "nofile", Soft: 10, Hard: 30}}, OomScoreAdj: 5}, `test $(ulimit -n) = 10 && test $(ulimit -Hn) = 30 && grep -qx 5 /proc/self/oom_score_adj`},
 		"a sysctl":                    {container.Config{Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}, `test $(cat /proc/sys/net/ipv4/ip_forward) = 1`},
 		"privileged":                  {container.Config{Privileged: true}, `grep -q '^Seccomp:.*0' /proc/self/status && mkdir /t2 && mount -t tmpfs none /t2`},
 		"a clean environment":         {container.Config{Env: []string{"A=b"}}, `test "$A" = b && test -z "$HOME$USER"`},

@@ -18,7 +18,6 @@ import (
 // in common: limits, streams, identity, and at last the program itself.
 func (w *writer) process(s *specs.Spec, x setup) {
 	p := s.Process
-	w.limits(p)
 	if !x.terminal {
 		for fd, file := range x.stdio {
 			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
@@ -27,7 +26,10 @@ func (w *writer) process(s *specs.Spec, x setup) {
 	if x.controlling {
 		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
 	}
-	w.labels(p)
+	if !x.user.is { // else done already, see userNamespace
+		w.labels(p)
+		w.limits(p) // nothing can be opened any more, if there may be few files
+	}
 	w.closeAll()
 	w.workdir(p.Cwd)
 	w.identity(p, x)
@@ -35,14 +37,14 @@ func (w *writer) process(s *specs.Spec, x setup) {
 }
 
 func (w *writer) limits(p *specs.Process) {
+	if p.OOMScoreAdj != nil {
+		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
+	}
 	for _, r := range p.Rlimits {
 		b := make([]byte, 16)
 		binary.NativeEndian.PutUint64(b, r.Soft)
 		binary.NativeEndian.PutUint64(b[8:], r.Hard)
 		w.call("set the limit "+r.Type, unix.SYS_PRLIMIT64, launch.Number(0), launch.Number(rlimits[r.Type]), launch.Bytes(b), launch.Number(0))
-	}
-	if p.OOMScoreAdj != nil {
-		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
 	}
 }
 
@@ -112,7 +114,10 @@ func (w *writer) identity(p *specs.Process, x setup) {
 	for _, g := range p.User.AdditionalGids {
 		groups = binary.NativeEndian.AppendUint32(groups, g)
 	}
-	w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
+	set := w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
+	if x.user.is && len(groups) == 0 {
+		set.Ok = []unix.Errno{unix.EPERM} // forbidden to an ordinary user, who has but his own (user_namespaces(7))
+	}
 	gid, uid := launch.Number(p.User.GID), launch.Number(p.User.UID)
 	w.call("set the group", unix.SYS_SETRESGID, gid, gid, gid)
 	w.call("set the user", unix.SYS_SETRESUID, uid, uid, uid)

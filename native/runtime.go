@@ -40,6 +40,9 @@ type Options struct {
 	Root   string // the containers' folder
 	Cgroup string // the parent of the containers' cgroups
 	Shim   string // the program docker2013-shim
+	// NoCgroups: they are not ours to make. Containers have no limits then,
+	// can't be paused, and nobody counts what they use.
+	NoCgroups bool
 	// Pid finds the first process of a running container, for --pid and --ipc.
 	Pid func(id string) (int, error)
 	Log *slog.Logger
@@ -47,7 +50,10 @@ type Options struct {
 
 // New makes the runtime.
 func New(o Options) (*Runtime, error) {
-	host, err := cgroups.Detect()
+	host, err := cgroups.None(), error(nil)
+	if !o.NoCgroups {
+		host, err = cgroups.Detect()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -149,8 +155,13 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer join.Close()
 
-	x, files := rt.setup(s, join, filter)
-	x.rootfs = r.Filesystem.RootFS
+	trees, err := hostTrees(s)
+	if err != nil {
+		return nil, err
+	}
+	defer shim.CloseAll(trees)
+	x, files := rt.setup(s, join, filter, trees...)
+	x.rootfs, x.user = r.Filesystem.RootFS, userns(s, x, len(trees), r.Config.Devices)
 	program, err := compile(s, x)
 	if err != nil {
 		return nil, err
@@ -167,7 +178,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols}
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(s), s.Process)}
 	if err := conn.Send(shim.Start, order, program.Encode(), append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}
@@ -186,7 +197,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 
 // setup collects the descriptors that go with a program. The shim appends the
 // standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x setup, files []int) {
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x setup, files []int) {
 	x = setup{into: -1, pidfd: -1, filter: filter, terminal: s.Process.Terminal, lastCap: rt.lastCap}
 	for _, fd := range join.Tasks {
 		x.tasks = append(x.tasks, len(files))
@@ -196,9 +207,18 @@ func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte) (x set
 		x.into = len(files)
 		files = append(files, join.Into)
 	}
+	files = append(files, more...)
 	n := len(files)
 	x.stdio, x.sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
 	return x, files
+}
+
+// afterStreams is the number of the first descriptor behind the standard streams.
+func (x setup) afterStreams() int {
+	if x.terminal {
+		return x.sync[1] + 1
+	}
+	return x.stdio[2] + 1
 }
 
 // names are the calls of a program as a learner reads them, each once.

@@ -48,10 +48,10 @@ var knownCapabilities = sync.OnceValues(func() ([]string, error) {
 	return names, nil
 })
 
-// security is --security-opt, and the seccomp filter: Docker's default one unless
-// it says otherwise.
+// security is --security-opt, the seccomp filter and the AppArmor profile: Docker's
+// default ones unless it says otherwise.
 func security(s *specs.Spec, c container.Config) error {
-	profile := ""
+	profile, asked := "", c.Privileged || s.Process == nil
 	for _, o := range c.SecurityOpt {
 		key, value, _ := strings.Cut(o, "=")
 		if key == o {
@@ -63,6 +63,7 @@ func security(s *specs.Spec, c container.Config) error {
 		case "seccomp":
 			profile = value
 		case "apparmor":
+			asked = true
 			if value == "unconfined" {
 				break
 			}
@@ -81,6 +82,13 @@ func security(s *specs.Spec, c container.Config) error {
 		default:
 			return fmt.Errorf("--security-opt %s: say no-new-privileges, seccomp=unconfined or a profile, apparmor=… or label=…", o)
 		}
+	}
+	if !asked {
+		name, err := defaultApparmor()
+		if err != nil {
+			return err
+		}
+		s.Process.ApparmorProfile = name
 	}
 	if s.Process == nil || profile == "unconfined" || profile == "" && c.Privileged {
 		return nil

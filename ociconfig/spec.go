@@ -53,8 +53,11 @@ func Spec(r *container.Record, host Host) (*specs.Spec, error) {
 	s.Process = process
 	namespaces, nerr := namespaces(c, host)
 	s.Linux.Namespaces = namespaces
+	s.Linux.UIDMappings = mappings(r.Filesystem.IDs)
+	s.Linux.GIDMappings = s.Linux.UIDMappings
 	mounts, merr := mounts(c, host)
 	s.Mounts = mounts
+	knownGroups(s.Mounts, r.Filesystem.IDs)
 	derr := devices(s, c)
 	if !c.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
@@ -154,10 +157,8 @@ func namespaces(c container.Config, host Host) ([]specs.LinuxNamespace, error) {
 			errs = append(errs, fmt.Errorf("%s %s: say host, or container:ID", ns.flag, ns.mode))
 		}
 	}
-	if c.UsernsMode != "" && c.UsernsMode != "host" {
-		errs = append(errs, fmt.Errorf("--userns %s: user namespaces are not built yet; leave it out", c.UsernsMode))
-	}
-	return list, errors.Join(errs...)
+	user, err := userNamespace(c)
+	return append(user, list...), errors.Join(append(errs, err)...)
 }
 
 // resolvConf is the host's, read-only, as on the classic path.

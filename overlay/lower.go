@@ -30,10 +30,8 @@ type lowers struct {
 	mu  sync.Mutex // held while an answer is made or taken back
 }
 
-const (
-	temporary     = "tmp-"             // an answer in the making, or being removed
-	overlayXattrs = "trusted.overlay." // overlayfs's own attributes
-)
+// temporary begins the name of an answer in the making, or being removed.
+const temporary = "tmp-"
 
 // open creates the directory and removes leftovers: what was half done, and what
 // belongs to a layer that is no more.
@@ -178,7 +176,7 @@ func hasMarks(ctx context.Context, layer string) (bool, error) {
 		if err != nil {
 			return &fs.PathError{Op: "listxattr", Path: path, Err: err}
 		}
-		if strings.Contains("\x00"+names, "\x00"+overlayXattrs) {
+		if strings.Contains("\x00"+names, "\x00"+container.OverlayXattrs) {
 			found = true
 			return fs.SkipAll
 		}

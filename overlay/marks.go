@@ -14,7 +14,7 @@ import (
 )
 
 // originXattr says of a directory what it was copied up from; empty: not known.
-const originXattr = overlayXattrs + "origin"
+var originXattr = container.OverlayXattrs + "origin"
 
 // FromAUFS translates AUFS's marks in the branch rw into overlayfs's, in place.
 // AUFS's own files (.wh..wh.plnk and the like) go. Times of directories stay.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"docker2013/container"
 )
 
 // maxLayers is the kernel's OVL_MAX_STACK (fs/overlayfs/params.h).
@@ -35,6 +37,9 @@ func (m *mount) data() string {
 	fmt.Fprintf(&b, ",upperdir=%s,workdir=%s", escape(m.upper), escape(m.work))
 	for _, s := range settings {
 		fmt.Fprintf(&b, ",%s=%s", s[0], s[1])
+	}
+	if container.UserXattrs {
+		b.WriteString(",userxattr")
 	}
 	return b.String()
 }
@@ -95,6 +100,11 @@ func (m *mount) oneByOne(rootfs string) error {
 	for _, o := range options {
 		if err := set(fsfd, o[0], o[1]); err != nil {
 			return err
+		}
+	}
+	if container.UserXattrs {
+		if err := unix.FsconfigSetFlag(fsfd, "userxattr"); err != nil {
+			return fmt.Errorf("overlayfs: userxattr: %w%s", err, messages(fsfd))
 		}
 	}
 	if err := unix.FsconfigCreate(fsfd); err != nil {

@@ -152,7 +152,13 @@ func (u *Union) mount(ctx context.Context, span *trace.Span, fsys *container.Fil
 	m := mount{lower: lower, upper: fsys.RWPath, work: work}
 	data := m.data()
 	span.Set("data", data)
-	if err := m.at(fsys.RootFS, data); err != nil {
+	if fsys.IDs != nil && fsys.IDs.First != 0 { // else they are the daemon's own, in a user namespace
+		span.Set("ids", fsys.IDs.String())
+		err = m.mapped(fsys.RootFS, data, *fsys.IDs)
+	} else {
+		err = m.at(fsys.RootFS, data)
+	}
+	if err != nil {
 		return err
 	}
 	fsys.Union = Name

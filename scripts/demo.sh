@@ -83,6 +83,7 @@ what_next() {
 		"docker2013 ps -a" "every container there is" \
 		"docker2013 diff ID" "what one has changed" \
 		"docker2013 commit ID mine" "make that an image" \
+		"sudo -E env PATH=\$PATH docker2013 learn" "fourteen chapters: each claim, proved by the kernel" \
 		"sudo bin/docker2013 doctor" "what this host can do" \
 		"sudo make stop" "end the daemon, and clean up"
 }

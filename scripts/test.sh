@@ -4,6 +4,7 @@
 #
 #   FUZZTIME  how much each fuzz target runs: 20000x inputs, or 5m. A time can end in Go's own
 #             "context deadline exceeded", a number can't
+#   VM        no: leave the virtual machine out
 #   CI        true: a skipped test is a failure
 set -euo pipefail
 . scripts/lib.sh
@@ -51,7 +52,10 @@ strict=()
 	done <<<"$targets"
 
 	step end-to-end tests
-	go_test ./e2e/...
+	go_test -timeout 20m ./e2e/... # the course alone may take five
+
+	step "tests in a virtual machine: Debian's kernel, cgroup v2 alone, AppArmor"
+	scripts/test-vm.sh -json || status=1
 
 	exit "$status"
 } | go run ./scripts/testreport "${strict[@]}"

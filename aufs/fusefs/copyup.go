@@ -335,7 +335,7 @@ func copyXattrs(from, to string) error {
 		return err
 	}
 	for name := range strings.SplitSeq(string(names), "\x00") {
-		if name == "" || hiddenXattr(name) || strings.HasPrefix(name, "trusted.overlay.") {
+		if name == "" || hiddenXattr(name) || strings.HasPrefix(name, container.OverlayXattrs) {
 			continue
 		}
 		value, err := growing(func(buf []byte) (int, error) { return unix.Getxattr(from, name, buf) })

@@ -36,7 +36,7 @@ type app struct {
 // globals are the flags of every command.
 type globals struct {
 	host, wire, traceFormat string
-	trace                   bool
+	trace, rootless         bool
 }
 
 // defaultSocket is where the daemon on the default port listens too.
@@ -47,6 +47,7 @@ const wire2013 = "2013"
 
 func (g *globals) flags(fs *pflag.FlagSet, getenv func(string) string) {
 	fs.StringVarP(&g.host, "host", "H", cmp.Or(getenv("DOCKER"), cli2013.DefaultAddr), "the daemon: `address`, unix:///PATH ($DOCKER)")
+	fs.BoolVar(&g.rootless, "rootless", false, "a daemon of your own, without root; modern path")
 	fs.BoolVar(&g.trace, "trace", false, "show every step, with its evidence, on stderr")
 	fs.StringVar(&g.traceFormat, "trace-format", "text", "how: `text`, or json, one object a line")
 	fs.StringVar(&g.wire, "wire", "framed", "`framed`, or 2013: what follows is sent raw, as it is")
@@ -110,7 +111,13 @@ func isOtherCommand(arg string) bool { return arg == "run" || arg == "exec" }
 func (a *app) configure() error {
 	g := a.global
 	a.client.Addr = g.host
-	if a.getenv("DOCKER2013_PATH") == "modern" && a.getenv("DOCKER") == "" && g.host == cli2013.DefaultAddr {
+	if g.rootless {
+		socket, err := rootlessDaemon(a.getenv)
+		if err != nil {
+			return err
+		}
+		a.client.Addr = rcli.UnixPrefix + socket
+	} else if a.getenv("DOCKER2013_PATH") == "modern" && a.getenv("DOCKER") == "" && g.host == cli2013.DefaultAddr {
 		// The modern path's own way: the kernel tells the daemon who calls.
 		if fi, err := os.Stat(defaultSocket); err == nil && fi.Mode()&os.ModeSocket != 0 {
 			a.client.Addr = rcli.UnixPrefix + defaultSocket
@@ -169,7 +176,8 @@ func (a *app) root() *cobra.Command {
 	root.AddGroup(groups...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.runCommand(), a.createCommand(), a.execCommand(), a.startCommand(), a.attachCommand(),
-		a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), completionCommand())
+		a.xrayCommand(), a.compareCommand(), a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), completionCommand())
+	root.AddCommand(a.learnCommands()...)
 	for _, p := range plain {
 		root.AddCommand(p.command(a))
 	}

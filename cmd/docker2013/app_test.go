@@ -179,6 +179,9 @@ func TestPath(t *testing.T) {
 	check(t, r, "run base /bin/true", "run -a -path modern base /bin/true", "a")
 	r.calls = nil
 	check(t, r, "run --path classic base /bin/true", "run -a -path classic base /bin/true", "a")
+	r.calls = nil
+	r.env["DOCKER2013_LABEL"] = "course=04"
+	check(t, r, "run -l a=b base /bin/true", "run -a -l a=b -l course=04 -path modern base /bin/true", "a")
 }
 
 // A mistake is one line, and exit status 125.

@@ -14,6 +14,7 @@ const (
 	groupImages = "images"
 	groupFiles  = "files"
 	groupDaemon = "daemon"
+	groupLearn  = "learn"
 	groupHere   = "here"
 )
 
@@ -23,6 +24,7 @@ var groups = []*cobra.Group{
 	{ID: groupImages, Title: "Images:"},
 	{ID: groupFiles, Title: "A container's files:"},
 	{ID: groupDaemon, Title: "The daemon:"},
+	{ID: groupLearn, Title: "Learn:"},
 	{ID: groupHere, Title: "This program:"},
 }
 
@@ -89,6 +91,7 @@ var plain = []plainCommand{
 	{groupImages, "images [NAME]", "List images", 0, 1, images, func(f *pflag.FlagSet) {
 		f.IntP("last", "l", 0, "the newest `N` of each name only")
 		f.BoolP("quiet", "q", false, "ids only")
+		f.String("format", "", "each with this Go `template`, or as json")
 	}, "", false, false},
 	{groupImages, "pull URL|base", "Make an image of a tar on the web, or the image base of this host's programs", 1, 1, nil, nil,
 		"  docker2013 pull base\n  docker2013 pull http://example.com/root.tar.gz", false, true},
@@ -104,7 +107,9 @@ var plain = []plainCommand{
 	{groupFiles, "umount CONTAINER...", "Unmount it again", 1, -1, containers, nil, "", false, false},
 	{groupFiles, "reset CONTAINER...", "Throw away what was changed", 1, -1, containers, nil, "", false, false},
 
-	{groupDaemon, "info", "Count containers and images, and say what the daemon stands on", 0, 0, nil, nil, "", false, false},
+	{groupDaemon, "info", "Count containers and images, and say what the daemon stands on", 0, 0, nil, func(f *pflag.FlagSet) {
+		f.String("format", "", "with this Go `template`, or as json")
+	}, "", false, false},
 	{groupDaemon, "web", "Print the daemon's web page, or its address", 0, 0, nil, func(f *pflag.FlagSet) {
 		f.BoolP("url", "u", false, "the address")
 	}, "", false, false},

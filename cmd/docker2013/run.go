@@ -102,7 +102,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	f.Int("oom-score-adj", 0, "the OOM killer's preference: a `number` from -1000 to 1000")
 	f.String("pid", "", "PID namespace: `host`, or container:ID")
 	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
-	f.String("userns", "", "user namespace: `host`")
+	f.String("userns", "", "user `namespace`: host, or auto, where root inside is nobody outside")
 	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
 	f.StringArray("label-file", nil, "labels from a `file`, KEY=VALUE a line")
 	f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
@@ -121,7 +121,7 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 
 // complete takes what the flags leave to files and to the environment.
 func (a *app) complete(f *pflag.FlagSet) error {
-	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setTerm(f))
+	return errors.Join(a.setPath(f), absoluteVolumes(f), readEnvFiles(f), readLabelFiles(f), a.setLabel(f), a.setTerm(f))
 }
 
 // makeWithID makes the container first, so that its id is known and in file before
@@ -196,7 +196,11 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 
 // setPath takes --path from the environment where it isn't given.
 func (a *app) setPath(f *pflag.FlagSet) error {
-	if path := a.getenv("DOCKER2013_PATH"); path != "" && !f.Changed("path") {
+	path := a.getenv("DOCKER2013_PATH")
+	if a.global.rootless {
+		path = "modern"
+	}
+	if path != "" && !f.Changed("path") {
 		return f.Set("path", path)
 	}
 	return nil
@@ -247,6 +251,14 @@ func readEnvFiles(f *pflag.FlagSet) error {
 	}
 	f.Lookup("env").Changed = true
 	return env.Replace(known)
+}
+
+// setLabel adds the label that a course or a script puts on all it makes.
+func (a *app) setLabel(f *pflag.FlagSet) error {
+	if label := a.getenv("DOCKER2013_LABEL"); label != "" {
+		return f.Set("label", label)
+	}
+	return nil
 }
 
 // readLabelFiles puts the labels of --label-file before those of -l.

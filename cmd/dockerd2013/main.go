@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -44,18 +46,28 @@ const cgroup = "docker2013"
 
 type options struct {
 	root, tcp, http, union, logLevel, pidFile, cgroup, shim, aufs, socket string
-	insecureRemote, cleanup                                               bool
-	maxLayer                                                              string
+	insecureRemote, cleanup, rootless                                     bool
+	maxLayer, usernsRange                                                 string
 }
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == attachCommand {
 		lxc.AttachMain()
 	}
-	if err := command().Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "dockerd2013: %v\n", err)
-		os.Exit(1)
+	if len(os.Args) > 1 && os.Args[1] == rootlessWait {
+		fatal(rootlessInside(os.Args[2:]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == dockerd2013.InsideCommand {
+		dockerd2013.InsideMain(os.Args[2])
+	}
+	if err := command().Execute(); err != nil {
+		fatal(err)
+	}
+}
+
+func fatal(err error) {
+	fmt.Fprintf(os.Stderr, "dockerd2013: %v\n", err)
+	os.Exit(1)
 }
 
 func command() *cobra.Command {
@@ -67,7 +79,21 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !o.rootless {
+				return run(cmd.Context(), o)
+			}
+			if !isInside() {
+				return rootlessOutside()
+			}
+			if !cmd.Flags().Changed("root") {
+				var err error
+				if o.root, err = rootlessRoot(); err != nil {
+					return err
+				}
+			}
+			return run(cmd.Context(), o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.root, "root", "/var/lib/docker", "data directory")
@@ -79,9 +105,11 @@ func command() *cobra.Command {
 	f.StringVar(&o.pidFile, "pidfile", "", "write our PID there")
 	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "parent of the containers' cgroups, one a daemon")
 	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this: 512m, 20g")
+	f.StringVar(&o.usernsRange, "userns-range", "1879048192:268435456", "user and group ids of the host, FIRST:COUNT, that containers with --userns auto share out, 65536 each")
 	f.StringVar(&o.shim, "shim", beside("docker2013-shim"), "the program docker2013-shim, for --path modern")
 	f.StringVar(&o.aufs, "aufs", beside("docker2013-aufs"), "the program docker2013-aufs, for --union aufs-fuse")
 	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "take addresses that others can reach: whoever does is root here")
+	f.BoolVar(&o.rootless, "rootless", false, "for an ordinary user: the modern path without cgroups, below ~/.local/share/docker2013, on a socket there")
 	f.BoolVar(&o.cleanup, "cleanup", false, "stop and clean up what a dead daemon left below --root, and exit")
 	return cmd
 }
@@ -94,6 +122,10 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if err := needRoot(); err != nil {
 		return err
+	}
+	// What our starter left open, lxc-start would leave open to the container.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		log.Warn("files that the daemon was started with stay open in containers", "err", err)
 	}
 	root, err := dockerd2013.OpenRoot(o.root)
 	if err != nil {
@@ -110,6 +142,15 @@ func run(ctx context.Context, o options) (err error) {
 	defer closing(&err, daemon.Close)
 	if o.cleanup {
 		return nil // finding it was the start's part, ending it is Close's
+	}
+	if o.rootless {
+		calls, web, err := rootlessListen(root.Dir, log)
+		if err != nil {
+			return err
+		}
+		log.Info("ready", "root", root.Dir)
+		daemon.Containers.StartWanted(ctx)
+		return daemon.Run(ctx, web, calls)
 	}
 	tcp, err := dockerd2013.Listen(ctx, o.tcp, o.insecureRemote)
 	if err != nil {
@@ -156,9 +197,21 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	if err != nil {
 		return nil, err
 	}
+	ids, err := container.ParseIDs(o.usernsRange)
+	if err != nil {
+		return nil, fmt.Errorf("--userns-range %w", err)
+	}
+	if o.rootless {
+		if ids, err = ownIDs(); err != nil {
+			return nil, err
+		}
+	}
 	store, err := images.Open(filepath.Join(root, "images"), images.Options{MaxLayerBytes: limit})
 	if err != nil {
 		return nil, err
+	}
+	if o.rootless {
+		o.union = overlay.Name // the modern path's
 	}
 	union, err := chooseUnion(o, root, log)
 	if err != nil {
@@ -169,13 +222,17 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 		return nil, err
 	}
 	containersDir := filepath.Join(root, "containers")
-	rt, err := lxc.New(lxc.Options{Path: containersDir, Cgroup: o.cgroup, Self: []string{self, attachCommand}, Log: log})
-	if err != nil {
-		return nil, err
+	engines := map[string]container.Engine{}
+	var known []dockerd2013.Fact
+	if !o.rootless { // LXC wants cgroups
+		rt, err := lxc.New(lxc.Options{Path: containersDir, Cgroup: o.cgroup, Self: []string{self, attachCommand}, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		engines[container.Classic], known = container.Engine{Union: union, Runtime: rt}, facts(rt)
 	}
 	recorder := &trace.Recorder{}
 	evidence.Register(recorder)
-	engines := map[string]container.Engine{container.Classic: {Union: union, Runtime: rt}}
 	var containers *container.Store
 	if modern, err := modernPath(root, union, o, log, func(id string) (int, error) { return firstPid(containers, id) }); err != nil {
 		log.Warn("no modern path: `run --path modern` will be refused", "why", err)
@@ -183,7 +240,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 		engines[container.Modern] = modern
 	}
 	containers, err = container.Open(ctx, containersDir, container.Options{
-		Engines: engines, Log: log,
+		Engines: engines, Log: log, IDs: ids,
 		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
 	})
 	if err != nil {
@@ -194,7 +251,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	}
 	return &dockerd2013.Daemon{
 		Images: store, Containers: containers, Engines: engines, Recorder: recorder, Log: log,
-		Root: root, Init: o.shim, Facts: facts(rt),
+		Root: root, Init: o.shim, Facts: known,
 	}, nil
 }
 
@@ -206,7 +263,7 @@ func modernPath(root string, union container.Union, o options, log *slog.Logger,
 			return container.Engine{}, err
 		}
 	}
-	rt, err := native.New(native.Options{Root: filepath.Join(root, "containers"), Cgroup: o.cgroup, Shim: o.shim, Pid: pid, Log: log})
+	rt, err := native.New(native.Options{Root: filepath.Join(root, "containers"), Cgroup: o.cgroup, Shim: o.shim, NoCgroups: o.rootless, Pid: pid, Log: log})
 	if err != nil {
 		return container.Engine{}, err
 	}
@@ -271,6 +328,7 @@ func facts(rt *lxc.Runtime) []dockerd2013.Fact {
 		{Name: "cgroups", Value: rt.CgroupVersion()},
 		{Name: "kernel", Value: release},
 		{Name: "go", Value: runtime.Version()},
+		{Name: "pid", Value: strconv.Itoa(os.Getpid())},
 	}
 }
 

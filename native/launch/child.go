@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -19,6 +20,7 @@ type rawCall struct {
 	keep   uint8    // not 0: the slot for the result
 	skip   int
 	jump   int
+	fork   bool
 	ok     [3]unix.Errno
 }
 
@@ -31,11 +33,15 @@ type cloneArgs struct {
 // A program may close all others.
 const ErrorFD = 251
 
-// report is what the child writes when a call fails.
+// report is what the child writes when a call fails, or when it leaves the rest to
+// its own child.
 type report struct {
 	call  int32
-	errno int32
+	errno int32 // with forked: the child's PID
 }
+
+// forked stands for no call.
+const forked = -1
 
 // These are the runtime's for syscall.ForkExec. Before a fork all signals are
 // blocked, so that no handler runs in the child; there the handlers are taken
@@ -52,12 +58,12 @@ func afterForkInChild()
 
 // Run starts the process and returns when it has executed its program, with its
 // PID and a pidfd. files are the descriptors that go with the program. born, which
-// may be nil, is called when there is a process, and it is on its way. A *Failure
-// says which call failed; then there is no process.
+// may be nil, is called when there is a process, and it is on its way; its error ends
+// it. A *Failure says which call failed; then there is no process.
 //
 // To be called on a goroutine of its own if the program has a PidNamespace: its
 // thread ends with it.
-func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err error) {
+func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd int, err error) {
 	calls, keep, err := p.raw(files)
 	if err != nil {
 		return 0, -1, err
@@ -68,7 +74,6 @@ func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err er
 	}
 	args := cloneArgs{flags: p.Flags | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD)}
 	var fd int32 = -1
-	args.pidfd = uint64(uintptr(unsafe.Pointer(&fd)))
 	if p.Into >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(files[p.Into])
@@ -82,16 +87,24 @@ func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err er
 		defer runtime.UnlockOSThread()
 	}
 	syscall.ForkLock.Lock()
-	pid, errno := clone(&args, calls, pipe[1])
+	pid, errno := clone(&args, &fd, calls, pipe[1])
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(keep)
-	runtime.KeepAlive(&fd)
 	if errno != 0 {
 		return 0, -1, errors.Join(&Failure{"clone3", errno}, unix.Close(pipe[0]), unix.Close(pipe[1]))
 	}
 	_ = unix.Close(pipe[1])
+	if slices.ContainsFunc(p.Calls, func(c Call) bool { return c.Fork }) {
+		if pid, fd, err = p.takeChild(pid, fd, pipe[0]); err != nil {
+			return 0, -1, errors.Join(err, unix.Close(pipe[0]))
+		}
+	}
 	if born != nil {
-		born(int(fd))
+		if err := born(pid, int(fd)); err != nil {
+			_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it waits, or has failed
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			return 0, -1, errors.Join(err, unix.Close(int(fd)), unix.Close(pipe[0]))
+		}
 	}
 	var b [unsafe.Sizeof(report{})]byte
 	n, err := readAll(pipe[0], b[:])
@@ -106,6 +119,27 @@ func (p *Program) Run(files []int, born func(pidfd int)) (pid, pidfd int, err er
 	}
 	r := *(*report)(unsafe.Pointer(&b))
 	return 0, -1, &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
+}
+
+// takeChild waits until the process has left the rest to its child.
+func (p *Program) takeChild(pid int, pidfd int32, pipe int) (int, int32, error) {
+	var b [unsafe.Sizeof(report{})]byte
+	n, err := readAll(pipe, b[:])
+	_, _ = unix.Wait4(pid, nil, 0, nil)
+	_ = unix.Close(int(pidfd))
+	if err != nil || n != len(b) {
+		return 0, -1, errors.Join(errors.New("start process: it died on its way"), err)
+	}
+	r := *(*report)(unsafe.Pointer(&b))
+	if r.call != forked {
+		return 0, -1, &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
+	}
+	child, err := unix.PidfdOpen(int(r.errno), 0) // ours, so its PID stays its own until we wait for it
+	if err != nil {
+		_, _ = unix.Wait4(int(r.errno), nil, 0, nil)
+		return 0, -1, fmt.Errorf("start process: %w", err)
+	}
+	return int(r.errno), int32(child), nil
 }
 
 func readAll(fd int, b []byte) (n int, err error) {
@@ -130,9 +164,11 @@ func readAll(fd int, b []byte) (n int, err error) {
 //go:norace
 //go:noinline
 //go:nocheckptr
-func clone(args *cloneArgs, calls []rawCall, errPipe int) (pid int, errno unix.Errno) {
+func clone(args *cloneArgs, pidfd *int32, calls []rawCall, errPipe int) (pid int, errno unix.Errno) {
 	var slots [MaxSlots + 1]uintptr
 	beforeFork()
+	// It is on the stack, which stays where it is only from here on.
+	args.pidfd = uint64(uintptr(unsafe.Pointer(pidfd)))
 	r, _, e := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0)
 	if e != 0 || r != 0 {
 		afterFork()
@@ -151,6 +187,10 @@ func clone(args *cloneArgs, calls []rawCall, errPipe int) (pid int, errno unix.E
 		}
 		r, _, e := syscall.RawSyscall6(c.number, a[0], a[1], a[2], a[3], a[4], a[5])
 		switch {
+		case e == 0 && c.fork && r != 0:
+			rep.call, rep.errno = forked, int32(r)
+			syscall.RawSyscall(unix.SYS_WRITE, ErrorFD, uintptr(unsafe.Pointer(&rep)), unsafe.Sizeof(rep))
+			i = len(calls)
 		case e == 0:
 			slots[c.keep] = r
 			i += c.jump
@@ -180,7 +220,7 @@ func (p *Program) raw(files []int) (calls []rawCall, keep []any, err error) {
 	calls = make([]rawCall, len(p.Calls))
 	for i := range p.Calls {
 		c, r := &p.Calls[i], &calls[i]
-		r.number, r.keep, r.skip, r.jump = c.Number, uint8(c.Keep), c.Skip, c.Jump
+		r.number, r.keep, r.skip, r.jump, r.fork = c.Number, uint8(c.Keep), c.Skip, c.Jump, c.Fork
 		copy(r.ok[:], c.Ok)
 		for j, a := range c.Args {
 			switch a.kind {

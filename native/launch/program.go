@@ -47,6 +47,10 @@ type Call struct {
 	// one of Ok. The failure is then none.
 	Skip int
 	Ok   []unix.Errno // at most 3
+	// Fork says that the call is a clone(2): the child goes on with the calls
+	// behind it and is what Run starts, the caller ends. (Who has joined a user
+	// namespace can't be born in a PID namespace of it; his child can.)
+	Fork bool
 	// Jump is how many of the next calls are left out if this one succeeds.
 	Jump int
 }
@@ -99,6 +103,9 @@ func Filter(bpf []byte) Arg { return Arg{kind: kindFilter, bytes: bpf} }
 // Slot is the result that an earlier call kept.
 func Slot(n int) Arg { return Arg{kind: kindSlot, number: uint64(n)} }
 
+// IsSlot tells that the argument is a result.
+func (a Arg) IsSlot() bool { return a.kind == kindSlot }
+
 // File is a descriptor that goes with the program.
 func File(index int) Arg { return Arg{kind: kindFile, number: uint64(index)} }
 
@@ -117,6 +124,7 @@ func (p *Program) Encode() []byte {
 		e.uint(uint64(c.Keep))
 		e.uint(uint64(c.Skip))
 		e.uint(uint64(c.Jump))
+		e.bool(c.Fork)
 		e.uint(uint64(len(c.Ok)))
 		for _, errno := range c.Ok {
 			e.uint(uint64(errno))
@@ -144,6 +152,14 @@ type encoder struct{ b []byte }
 
 func (e *encoder) uint(n uint64) { e.b = binary.AppendUvarint(e.b, n) }
 
+func (e *encoder) bool(b bool) {
+	if b {
+		e.uint(1)
+	} else {
+		e.uint(0)
+	}
+}
+
 func (e *encoder) bytes(b []byte) {
 	e.uint(uint64(len(b)))
 	e.b = append(e.b, b...)
@@ -163,6 +179,7 @@ func Decode(data []byte) (*Program, error) {
 		c.Keep = int(d.uint(MaxSlots))
 		c.Skip = int(d.uint(1 << 16))
 		c.Jump = int(d.uint(1 << 16))
+		c.Fork = d.uint(1) == 1
 		c.Ok = make([]unix.Errno, d.uint(3))
 		for j := range c.Ok {
 			c.Ok[j] = unix.Errno(d.uint(4095))

@@ -52,6 +52,7 @@ type StartOrder struct {
 	Stdin      bool   // it has an input
 	Terminal   bool
 	Rows, Cols uint16
+	IDs        *IDMap `json:",omitempty"` // of a new user namespace
 }
 
 // ExecOrder starts a further process.

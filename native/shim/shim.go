@@ -109,7 +109,7 @@ func (s *shim) endIfUseless() {
 
 // start makes the shim a container's.
 func (s *shim) start(conn *Conn, m Message) {
-	err := s.launch(m)
+	streams, err := s.launch(m)
 	if err != nil {
 		note := FailedNote{Call: err.Error()}
 		if f, ok := errors.AsType[*launch.Failure](err); ok {
@@ -118,49 +118,68 @@ func (s *shim) start(conn *Conn, m Message) {
 		_ = conn.Send(Failed, note, nil)
 		os.Exit(1)
 	}
-	_ = s.tell(conn) // if it has gone, the next one asks
+	_ = s.tell(conn)   // if it has gone, the next one asks
+	go s.wait(streams) // only now: Exited comes behind Started
 }
 
-// tell says what we have.
+// tell says what we have; the end is for this daemon too, from then on. One that
+// comes after it finds it written down.
 func (s *shim) tell(conn *Conn) error {
-	files := []int{s.pidfd}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.started {
+		return errors.New("the container has ended")
+	}
+	files := []int{s.pidfd}
 	if s.input != nil {
 		files = append(files, int(s.input.Fd()))
 	}
-	return conn.Send(Started, StartedNote{Pid: s.pid}, nil, files...)
+	if err := conn.Send(Started, StartedNote{Pid: s.pid}, nil, files...); err != nil {
+		return err
+	}
+	s.conns[conn] = true
+	return nil
 }
 
-func (s *shim) launch(m Message) error {
+func (s *shim) launch(m Message) (*streams, error) {
+	s.order = StartOrder{} // of the last container
 	if err := m.Read(&s.order); err != nil {
-		return err
+		return nil, err
 	}
 	program, err := launch.Decode(m.Program)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(m.Files) == 0 {
-		return errors.New("an order without a socket")
+		return nil, errors.New("an order without a socket")
 	}
 	listener, err := NewConn(m.Files[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	files := m.Files[1:]
 	streams, err := openStreams(s.order)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	files = append(files, streams.child...)
-	born := func(pidfd int) {
+	ids, err := newIDMapper(s.order)
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, ids.files()...)
+	born := func(pid, pidfd int) error {
 		streams.closeChild()
+		if err := ids.write(pid); err != nil {
+			return err
+		}
 		streams.takeTerminal(pidfd, s.order)
+		return nil
 	}
 	s.pid, s.pidfd, err = program.Run(files, born)
 	CloseAll(m.Files[1:])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.mu.Lock()
 	s.started, s.input, s.listener = true, streams.input, listener
@@ -169,8 +188,7 @@ func (s *shim) launch(m Message) error {
 	go s.listen(listener)
 	// What the start has used, a container that stays needn't hold.
 	s.trim = time.AfterFunc(time.Second, debug.FreeOSMemory)
-	go s.wait(streams)
-	return nil
+	return streams, nil
 }
 
 // listen takes up the connections of later daemons.
@@ -196,12 +214,11 @@ func (s *shim) listen(l *Conn) {
 		if err != nil {
 			continue
 		}
-		s.mu.Lock()
-		s.conns[conn] = true
-		s.mu.Unlock()
-		if s.tell(conn) == nil {
-			go s.serve(conn)
+		if s.tell(conn) != nil {
+			_ = conn.Close()
+			continue
 		}
+		go s.serve(conn)
 	}
 }
 

@@ -57,12 +57,17 @@ func openStreams(o StartOrder) (s *streams, err error) {
 		s.sync, s.child = [2]int{offered, take}, []int{offer, taken}
 		return s, s.open(o.Dir, "stdout", nil)
 	}
+	own := func(int) error { return nil }
+	if o.IDs != nil { // it may want to open /dev/stdout again (proc_pid_fd(5))
+		own = func(fd int) error { return unix.Fchown(fd, int(o.IDs.User), int(o.IDs.Group)) }
+	}
 	stdin, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if o.Stdin {
 		_ = unix.Close(stdin)
 		var w int
 		if stdin, w, err = pipe(); err == nil {
 			s.input = os.NewFile(uintptr(w), "stdin")
+			err = own(stdin)
 		}
 	}
 	if err != nil {
@@ -72,7 +77,7 @@ func openStreams(o StartOrder) (s *streams, err error) {
 	for _, name := range []string{"stdout", "stderr"} {
 		r, w, err := pipe()
 		if err == nil {
-			err = unix.SetNonblock(r, true)
+			err = errors.Join(unix.SetNonblock(r, true), own(w))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", name, err)

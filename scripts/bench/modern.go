@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"docker2013/compare"
 )
 
 // modern measures the modern path: one container, many, a stream, and what a
@@ -30,10 +32,31 @@ func (b *bencher) modern() error {
 	rootfs := filepath.Join(b.root(), "containers", id, "rootfs")
 	err = pair("run --path modern against unshare", 1.5, b.docker()+" run --path modern base /bin/true",
 		"unshare -muinpf --mount-proc chroot "+rootfs+" /bin/true")
+	err = errors.Join(err, b.crun(id, rootfs))
 	if _, uerr := b.client("umount", id); uerr != nil {
 		err = errors.Join(err, uerr)
 	}
 	return errors.Join(err, b.fourAtATime(), b.stream(), b.staying())
+}
+
+// crun runs the same config.json, with its cgroups and without.
+func (b *bencher) crun(id, rootfs string) error {
+	if _, err := exec.LookPath("crun"); err != nil {
+		fmt.Printf("%-46s not measured: crun is missing: apt-get install crun\n", "run --path modern against crun")
+		return nil
+	}
+	bundle, name := filepath.Join(b.work, "crun-bundle"), fmt.Sprintf("docker2013-bench-crun-%d", os.Getpid())
+	if err := compare.WriteBundle(bundle, filepath.Join(b.root(), "containers", id, "bundle"), rootfs, "/"+name, []string{"/bin/true"}); err != nil {
+		return err
+	}
+	ours := b.docker() + " run --path modern base /bin/true"
+	for _, how := range []struct{ what, flag string }{{"crun", ""}, {"crun without cgroups", " --cgroup-manager=disabled"}} {
+		theirs := fmt.Sprintf("crun --root %s%s run --bundle %s %s", filepath.Join(b.work, "crun"), how.flag, bundle, name)
+		if err := pair("run --path modern against "+how.what, 1, ours, theirs); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fourAtATime is the rate of short containers.
@@ -126,7 +149,11 @@ func (b *bencher) staying() error {
 		if !strings.HasPrefix(string(cmdline), "docker2013-shim\x00"+b.root()) {
 			continue
 		}
-		if pss, ok := pss(e.Name()); ok {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if pss, err := compare.PSS(pid); err == nil {
 			total, shims = total+pss, shims+1
 		}
 	}
@@ -136,19 +163,4 @@ func (b *bencher) staying() error {
 	fmt.Printf("%-46s %9.2f MB  at most 2\n", fmt.Sprintf("a running modern container's shim (PSS, of %d)", shims), float64(total)/float64(shims)/(1<<20))
 	_, err = b.client(append([]string{"kill"}, ids...)...)
 	return err
-}
-
-// pss is a process's proportional share of memory in bytes (proc_pid_smaps_rollup).
-func pss(pid string) (int64, bool) {
-	data, err := os.ReadFile(filepath.Join("/proc", pid, "smaps_rollup"))
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(data)) {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err == nil
-		}
-	}
-	return 0, false
 }

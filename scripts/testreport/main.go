@@ -1,9 +1,12 @@
 // Testreport reads what `go test -json` writes, from one run or several, and
 // writes what a person wants to see of it: a line a package, everything that a
-// failed test said, which tests were skipped and why, and the sums.
+// failed test said, which tests were skipped and why, and the sums. Of the
+// end-to-end tests, which say what they ran on, there is a row of docs/tested.md
+// for each path.
 //
 // It exits with 1 when a test failed or none ran; and with -strict when one was
-// skipped for another reason than one that begins with "not on this host:".
+// skipped for another reason than one that begins with "not on this host:" or
+// "not on this path:".
 //
 // A line that isn't JSON is passed on as it is.
 package main
@@ -34,7 +37,7 @@ func main() {
 }
 
 // excuse begins the reason of a skip that is none of the project's fault.
-const excuse = "not on this host:"
+var excuse = regexp.MustCompile(`^not on this (host|path):`)
 
 // event is a line of `go test -json`: see `go doc test2json`.
 type event struct {
@@ -58,8 +61,9 @@ type report struct {
 	strict bool
 
 	output         map[test][]string // of the tests that haven't ended yet
-	broken         map[string]bool   // packages with a failed test
-	passed, failed int               // a package that fails without a failed test counts as one
+	rows           []*row
+	broken         map[string]bool // packages with a failed test
+	passed, failed int             // a package that fails without a failed test counts as one
 	skipped        []skip
 }
 
@@ -91,6 +95,10 @@ func (r *report) line(line string) {
 	case "build-output":
 		fmt.Fprint(r.out, e.Output)
 	case "output":
+		if host, ok := strings.CutPrefix(e.Output, "host: "); ok && e.Test == "" {
+			r.addRows(e.Package, strings.TrimSpace(host))
+			return
+		}
 		r.output[t] = append(r.output[t], e.Output)
 	case "pass", "fail", "skip":
 		if e.Test == "" {
@@ -102,6 +110,7 @@ func (r *report) line(line string) {
 }
 
 func (r *report) testEnd(t test, action string) {
+	r.count(t, action)
 	switch action {
 	case "pass":
 		r.passed++
@@ -138,13 +147,14 @@ func (r *report) packageEnd(t test, action string) {
 	delete(r.output, t)
 }
 
-// logged is a line that a test logged: "    file_test.go:12: text".
-var logged = regexp.MustCompile(`^\s*\S+\.go:\d+: (.*)`)
+// logged is a line that a test logged, "    file_test.go:12: text", or a script.
+var logged = regexp.MustCompile(`^\s*\S+\.(?:go|sh):\d+: (.*)`)
 
 // reason is what t.Skip was told: the last thing the test logged.
 func reason(output []string) string {
 	for _, line := range slices.Backward(output) {
-		if m := logged.FindStringSubmatch(line); m != nil && m[1] != "" {
+		// testscript logs a scenario's surroundings behind that.
+		if m := logged.FindStringSubmatch(line); m != nil && m[1] != "" && !strings.HasPrefix(m[1], "WORK=") {
 			return m[1]
 		}
 	}
@@ -156,10 +166,13 @@ func (r *report) end() bool {
 	ok := r.failed == 0
 	for _, s := range r.skipped {
 		verdict := "skipped:"
-		if r.strict && !strings.HasPrefix(s.reason, excuse) {
+		if r.strict && !excuse.MatchString(s.reason) {
 			verdict, ok = "skipped, and must not be:", false
 		}
 		fmt.Fprintf(r.out, "%s %s %s: %s\n", verdict, s.pkg, s.name, s.reason)
+	}
+	for _, row := range r.rows {
+		fmt.Fprintf(r.out, "| %s | %s | %d | %d | %s |\n", row.host, row.path, row.passed, row.failed, row.skips())
 	}
 	if r.passed+r.failed == 0 {
 		fmt.Fprintln(r.out, "no test ran")

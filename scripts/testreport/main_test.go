@@ -71,6 +71,16 @@ func TestReport(t *testing.T) {
 			"a word of TestMain", `{"Action":"output","Package":"p","Output":"needs root\n"}` + "\n" + pass, false, true,
 			"needs root\nok  \tp\t0.1s\n1 passed, 0 failed, 0 skipped\n",
 		},
+		{
+			"a host", `{"Action":"output","Package":"e","Output":"host: Linux | v2\n"}
+{"Action":"pass","Package":"e","Test":"TestScript/a"}
+{"Action":"pass","Package":"e","Test":"TestModern/a"}
+{"Action":"output","Package":"e","Test":"TestModern/b","Output":"    b_test.go:1: no zsh\n"}
+{"Action":"skip","Package":"e","Test":"TestModern/b"}
+{"Action":"pass","Package":"e"}
+`, false, true,
+			"skipped: e TestModern/b: no zsh\n| Linux | v2 | classic | 1 | 0 | 0 |\n| Linux | v2 | modern | 1 | 0 | 1: no zsh |\n2 passed, 0 failed, 1 skipped\n",
+		},
 		{"nothing", "", false, false, "no test ran\n0 passed, 0 failed, 0 skipped\n"},
 		{"other lines", "== fuzz\n{not json}\n" + pass, false, true, "== fuzz\n{not json}\nok  \tp\t0.1s\n1 passed, 0 failed, 0 skipped\n"},
 	} {

@@ -1,0 +1,512 @@
+// Package player shows the course in a terminal: contents, a chapter's pages, their
+// live output with the evidence pointed at, and its exercises.
+package player
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+
+	"docker2013/chapters"
+)
+
+// Options are what the player begins with.
+type Options struct {
+	Host     *chapters.Host
+	Chapters []*chapters.Chapter
+	Sources  map[string]chapters.Source
+	Lang     chapters.Lang
+	Path     string // classic, modern or both
+	Colour   bool
+
+	// Where it begins: a chapter's folder name and a page's name, see pageName;
+	// "": the contents.
+	Chapter, Page string
+}
+
+// Run plays the course until the learner quits, and takes away what was played.
+func Run(ctx context.Context, o Options) (err error) {
+	m := newModel(ctx, o)
+	program := tea.NewProgram(m, tea.WithContext(ctx), tea.WithoutSignalHandler()) // ctx ends with a signal
+	m.send = program.Send
+	defer func() {
+		m.cancel()
+		m.jobs.wait()
+		if len(m.stage.shells) > 0 {
+			fmt.Fprintln(os.Stderr, chapters.In(m.Lang).TakingAway)
+		}
+		err = errors.Join(err, m.stage.close(ctx))
+	}()
+	_, err = program.Run()
+	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil {
+		return nil // asked to end
+	}
+	return err
+}
+
+// Screens.
+type screen int
+
+const (
+	contents screen = iota
+	inChapter
+)
+
+// model is the player's state. Update changes it, one message after the other; jobs run
+// beside it and send messages.
+type model struct {
+	Options
+	ctx    context.Context
+	stage  *stage
+	send   func(tea.Msg)
+	jobs   jobs
+	cancel context.CancelFunc // ends the job that runs
+
+	width, height int
+	screen        screen
+	cursor        int // in the contents
+	chapter       *chapters.Chapter
+	page          int // 0: the introduction; then steps; then exercises
+	progress      chapters.Progress
+	problem       string // to be told in the last line, until the next key
+
+	results  map[key]*chapters.Result // what was played
+	catching string                   // the step that is being caught up with
+	running  bool
+
+	verdict  *chapters.Verdict // of the exercise on this page
+	hint     string
+	solution bool
+	said     []string // by the exercise's scripts
+
+	source       bool // the source is shown over the page
+	scroll       int  // of the page; in two columns of the left one
+	outScroll    int  // of the right column, from its end
+	sourceScroll int
+}
+
+// key is a step on a path.
+type key struct {
+	chapter, step string
+	path          chapters.Path
+}
+
+func newModel(ctx context.Context, o Options) *model {
+	m := &model{Options: o, ctx: ctx, stage: &stage{host: o.Host}, cancel: func() {}, results: map[key]*chapters.Result{}, send: func(tea.Msg) {}}
+	m.progress, _ = chapters.ReadProgress()
+	for i, c := range o.Chapters {
+		if c.ID == o.Chapter {
+			m.cursor, m.screen, m.chapter = i, inChapter, c
+			m.page = max(0, slices.Index(pages(c), o.Page))
+		}
+	}
+	return m
+}
+
+// pages are the names of a chapter's pages: "" for the introduction, a step's id,
+// "exercise NAME".
+func pages(c *chapters.Chapter) []string {
+	names := []string{""}
+	for _, s := range c.Steps {
+		names = append(names, s.ID)
+	}
+	for _, x := range c.Exercises {
+		names = append(names, "exercise "+x.Name)
+	}
+	return names
+}
+
+// step is the page's, nil if it has none.
+func (m *model) step() *chapters.Step {
+	if m.screen != inChapter || m.page == 0 || m.page > len(m.chapter.Steps) {
+		return nil
+	}
+	return m.chapter.Steps[m.page-1]
+}
+
+// exercise is the page's, nil if it has none.
+func (m *model) exercise() *chapters.Exercise {
+	if m.screen != inChapter || m.page <= len(m.chapter.Steps) {
+		return nil
+	}
+	return m.chapter.Exercises[m.page-1-len(m.chapter.Steps)]
+}
+
+// paths are those that are played now.
+func (m *model) paths() []chapters.Path {
+	if x := m.exercise(); x != nil {
+		return []chapters.Path{x.Path}
+	}
+	var list []chapters.Path
+	for _, p := range chapters.AllPaths {
+		if (m.Path == "both" || m.Path == string(p)) && (m.chapter == nil || slices.Contains(m.chapter.Paths, p)) {
+			list = append(list, p)
+		}
+	}
+	if len(list) == 0 {
+		return m.chapter.Paths
+	}
+	return list
+}
+
+// Messages from jobs.
+type (
+	lineMsg struct {
+		key
+		text string
+	}
+	catchMsg  struct{ step string }
+	resultMsg struct {
+		key
+		result chapters.Result
+	}
+	verdictMsg struct{ verdict chapters.Verdict }
+	saidMsg    struct{ text string }
+	doneMsg    struct{ err error } // the job has ended
+)
+
+func (m *model) Init() tea.Cmd { return nil }
+
+func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.width, m.height = msg.Width, msg.Height
+		return m, tea.ClearScreen // what a terminal makes of its old lines isn't known
+	case tea.KeyPressMsg:
+		m.problem = ""
+		return m, m.press(msg.String())
+	case lineMsg:
+		if r := m.results[msg.key]; r != nil && m.running {
+			r.Output = append(r.Output, msg.text)
+		}
+	case catchMsg:
+		m.catching = msg.step
+	case resultMsg:
+		m.catching = ""
+		m.results[msg.key] = &msg.result
+	case verdictMsg:
+		m.verdict = &msg.verdict
+	case saidMsg:
+		m.said = append(m.said, msg.text)
+	case doneMsg:
+		m.running, m.catching = false, ""
+		if msg.err != nil && !errors.Is(msg.err, context.Canceled) {
+			m.problem = oneLine(msg.err)
+		}
+		m.progress, _ = chapters.ReadProgress()
+	}
+	return m, nil
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// press does what a key is for.
+func (m *model) press(k string) tea.Cmd {
+	if k == "ctrl+c" && m.running || k == "esc" && m.running {
+		m.cancel()
+		return nil
+	}
+	switch {
+	case k == "q" || k == "ctrl+c":
+		m.remember()
+		return tea.Quit
+	case k == "l":
+		m.Lang = chapters.Langs[(slices.Index(chapters.Langs, m.Lang)+1)%len(chapters.Langs)]
+		m.remember()
+	case m.source:
+		m.pressSource(k)
+	case m.screen == contents:
+		m.pressContents(k)
+	default:
+		return m.pressPage(k)
+	}
+	return nil
+}
+
+func (m *model) pressSource(k string) {
+	switch k {
+	case "up", "k":
+		m.sourceScroll--
+	case "down", "j", "enter":
+		m.sourceScroll++
+	case "pgup":
+		m.sourceScroll -= m.height / 2
+	case "pgdown", "space":
+		m.sourceScroll += m.height / 2
+	case "s", "esc", "b", "left":
+		m.source = false
+	}
+	m.sourceScroll = max(0, m.sourceScroll)
+}
+
+func (m *model) pressContents(k string) {
+	switch k {
+	case "up", "k", "b":
+		m.cursor = max(0, m.cursor-1)
+	case "down", "j":
+		m.cursor = min(len(m.Chapters)-1, m.cursor+1)
+	case "home":
+		m.cursor = 0
+	case "end":
+		m.cursor = len(m.Chapters) - 1
+	case "p":
+		m.nextPath()
+	case "enter", "space", "right", "n":
+		m.open(m.Chapters[m.cursor], 0)
+	}
+}
+
+// open shows a page of a chapter.
+func (m *model) open(c *chapters.Chapter, page int) {
+	if m.chapter != c {
+		m.results = map[key]*chapters.Result{}
+	}
+	m.screen, m.chapter, m.cursor = inChapter, c, slices.Index(m.Chapters, c)
+	m.turn(page)
+}
+
+func (m *model) turn(page int) {
+	m.page = page
+	m.scroll, m.outScroll, m.sourceScroll = 0, 0, 0
+	m.verdict, m.hint, m.said, m.solution = nil, "", nil, false
+	m.remember()
+}
+
+// remember keeps where the learner is.
+func (m *model) remember() {
+	err := chapters.UpdateProgress(func(p *chapters.Progress) {
+		p.Language, p.Path = m.Lang, m.Path
+		p.Chapter, p.Step = "", ""
+		if m.screen == inChapter {
+			p.Chapter, p.Step = m.chapter.ID, pages(m.chapter)[m.page]
+		}
+		m.progress = *p
+	})
+	if err != nil {
+		m.problem = oneLine(err)
+	}
+}
+
+func (m *model) nextPath() {
+	order := []string{"classic", "modern", "both"}
+	m.Path = order[(slices.Index(order, m.Path)+1)%len(order)]
+	m.remember()
+}
+
+// pressPage is for the pages of a chapter.
+func (m *model) pressPage(k string) tea.Cmd {
+	switch k {
+	case "up", "k":
+		m.scroll = max(0, m.scroll-1)
+	case "down", "j":
+		m.scroll++
+	case "pgup":
+		m.scrollOut(m.height / 2)
+	case "pgdown":
+		m.scrollOut(-m.height / 2)
+	case "home":
+		m.scroll = 0
+	}
+	if m.running { // the page stays until its job has ended
+		return nil
+	}
+	step, x := m.step(), m.exercise()
+	switch k {
+	case "n", "right":
+		m.next()
+	case "b", "left":
+		m.back()
+	case "m", "esc", "c":
+		m.screen = contents
+		m.remember()
+	case "p":
+		m.nextPath()
+	case "s":
+		if step == nil || len(step.Source) == 0 {
+			m.problem = chapters.In(m.Lang).NoSource
+			return nil
+		}
+		m.source = true
+	case "r":
+		if step != nil {
+			return m.runStep(step)
+		}
+	case "enter", "space":
+		switch {
+		case step != nil && !m.shown(step):
+			return m.runStep(step)
+		case x != nil:
+			return m.startOrCheck(x)
+		}
+		m.next()
+	}
+	if x != nil {
+		return m.pressExercise(k, x)
+	}
+	if k == "h" {
+		m.problem = chapters.In(m.Lang).NoHint
+	}
+	return nil
+}
+
+func (m *model) pressExercise(k string, x *chapters.Exercise) tea.Cmd {
+	switch k {
+	case "h":
+		name := ""
+		if m.verdict != nil {
+			name = m.verdict.Hint
+		}
+		m.hint = chapters.For(x.Hint(m.Lang, name), x.Path)
+	case "u":
+		return m.startExercise(x)
+	case "o":
+		m.solution = !m.solution
+	case "e":
+		return m.shell(x)
+	}
+	return nil
+}
+
+// scrollOut scrolls the output; where there is one column, the page.
+func (m *model) scrollOut(lines int) {
+	if !m.twoColumns() {
+		m.scroll = max(0, m.scroll-lines)
+		return
+	}
+	m.outScroll = max(0, m.outScroll+lines)
+}
+
+func (m *model) next() {
+	switch {
+	case m.page < len(pages(m.chapter))-1:
+		m.turn(m.page + 1)
+	case m.cursor < len(m.Chapters)-1:
+		m.open(m.Chapters[m.cursor+1], 0)
+	default:
+		m.problem = chapters.In(m.Lang).TheEnd
+	}
+}
+
+func (m *model) back() {
+	switch {
+	case m.page > 0:
+		m.turn(m.page - 1)
+	case m.cursor > 0:
+		c := m.Chapters[m.cursor-1]
+		m.open(c, len(pages(c))-1)
+	default:
+		m.screen = contents
+	}
+}
+
+// shown: the step was played on all the paths that are looked at.
+func (m *model) shown(step *chapters.Step) bool {
+	for _, path := range m.paths() {
+		if step.On(path) && m.results[key{m.chapter.ID, step.ID, path}] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// jobs counts what runs beside Update: at most one.
+type jobs struct{ done chan struct{} }
+
+func (j *jobs) wait() {
+	if j.done != nil {
+		<-j.done
+	}
+}
+
+// job runs beside Update. Its end is a doneMsg.
+func (m *model) job(do func(ctx context.Context) error) tea.Cmd {
+	ctx, cancel := context.WithCancel(m.ctx)
+	m.running, m.cancel = true, cancel
+	done := make(chan struct{})
+	m.jobs.done = done
+	go func() {
+		defer close(done)
+		defer cancel()
+		err := do(ctx)
+		m.send(doneMsg{err})
+	}()
+	return nil
+}
+
+func (m *model) runStep(step *chapters.Step) tea.Cmd {
+	c, paths, send := m.chapter, m.paths(), m.send
+	for _, path := range paths {
+		if step.On(path) {
+			m.results[key{c.ID, step.ID, path}] = &chapters.Result{Path: path, Status: -1}
+		}
+	}
+	m.outScroll = 0
+	if !m.twoColumns() {
+		m.scroll = 1 << 20 // to the output
+	}
+	return m.job(func(ctx context.Context) error {
+		for _, path := range paths {
+			if !step.On(path) {
+				continue
+			}
+			k := key{c.ID, step.ID, path}
+			r := m.stage.play(ctx, c, step, path,
+				func(s *chapters.Step) { send(catchMsg{s.ID}) },
+				func(text string) { send(lineMsg{k, text}) })
+			send(resultMsg{k, r})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		return chapters.UpdateProgress(func(p *chapters.Progress) { p.Ran(c.ID, step.ID) })
+	})
+}
+
+func (m *model) startOrCheck(x *chapters.Exercise) tea.Cmd {
+	if !m.Host.Started(x) {
+		return m.startExercise(x)
+	}
+	m.said = nil
+	return m.job(func(ctx context.Context) error {
+		v := m.Host.Judge(ctx, x)
+		m.send(verdictMsg{v})
+		if !v.Passed {
+			return v.Err
+		}
+		return chapters.UpdateProgress(func(p *chapters.Progress) { p.Pass(x, time.Now()) })
+	})
+}
+
+func (m *model) startExercise(x *chapters.Exercise) tea.Cmd {
+	if missing := chapters.Missing(x.Needs); len(missing) > 0 {
+		m.problem = chapters.In(m.Lang).NotRun + " " + strings.Join(missing, ", ")
+		return nil
+	}
+	m.verdict, m.hint, m.said, m.solution = nil, "", nil, false
+	return m.job(func(ctx context.Context) error {
+		if err := m.Host.Start(ctx, x, func(text string) { m.send(saidMsg{text}) }); err != nil {
+			return err
+		}
+		return chapters.UpdateProgress(func(p *chapters.Progress) { p.Start(x, time.Now()) })
+	})
+}
+
+// shell gives the terminal to a shell with the exercise's variables, until it ends.
+func (m *model) shell(x *chapters.Exercise) tea.Cmd {
+	if !m.Host.Started(x) {
+		m.problem = chapters.In(m.Lang).StartIt
+		return nil
+	}
+	cmd := exec.Command("bash", "-c", `printf '\e[2J\e[H%s\n\n' "$1"; exec bash`, "bash", fmt.Sprintf(chapters.In(m.Lang).Shell, x.ID))
+	cmd.Dir = m.Host.W(x)
+	cmd.Env = append(os.Environ(), m.Host.Variables(x)...)
+	cmd.Env = append(cmd.Env, "PATH="+m.Host.Bin+":"+os.Getenv("PATH"))
+	return tea.ExecProcess(cmd, func(error) tea.Msg { return nil }) // how the shell ended is the learner's business
+}

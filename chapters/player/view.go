@@ -1,0 +1,464 @@
+package player
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+	"charm.land/lipgloss/v2"
+	"github.com/charmbracelet/x/ansi"
+
+	"docker2013/chapters"
+)
+
+// Sizes below which a page is laid out otherwise, or not at all.
+const (
+	minWidth, minHeight = 24, 8
+	columnsFrom         = 100 // this wide: prose beside output
+	threeFrom           = 150 // this wide: prose beside two outputs
+	besideFrom          = 72  // this wide: two outputs beside each other
+)
+
+func (m *model) View() tea.View {
+	v := tea.NewView(m.render())
+	v.AltScreen = true
+	v.WindowTitle = "docker2013 learn"
+	return v
+}
+
+// render is the whole window, exactly as high as it is.
+func (m *model) render() string {
+	st, w := newStyles(m.Colour), chapters.In(m.Lang)
+	if m.width == 0 {
+		return ""
+	}
+	if m.width < minWidth || m.height < minHeight {
+		return ansi.Truncate(w.Small, m.width, "")
+	}
+	var head string
+	var body []string
+	switch {
+	case m.source:
+		head, body = m.sourceView(st)
+	case m.screen == contents:
+		head, body = m.contentsView(st)
+	default:
+		head, body = m.pageView(st)
+	}
+	foot := m.keys(st)
+	if m.problem != "" {
+		foot = st.bad.Render(ansi.Truncate(m.problem, m.width, "…"))
+	}
+	lines := append([]string{st.bar.Render(pad(" "+head, m.width))}, body...)
+	lines = append(lines, foot)
+	return strings.Join(lines, "\n")
+}
+
+// inner is the height between head and foot.
+func (m *model) inner() int { return m.height - 2 }
+
+// pad makes a line exactly as wide as asked.
+func pad(s string, width int) string {
+	s = ansi.Truncate(s, width, "…")
+	return s + strings.Repeat(" ", max(0, width-lipgloss.Width(s)))
+}
+
+// window cuts lines to a height, from an offset that it keeps in bounds.
+func window(lines []string, height int, offset *int) []string {
+	*offset = max(0, min(*offset, len(lines)-height))
+	cut := slices.Clone(lines[*offset:min(len(lines), *offset+height)])
+	for len(cut) < height {
+		cut = append(cut, "")
+	}
+	return cut
+}
+
+// keys is the last line: what can be pressed, the most important first, as many as
+// there is room for.
+func (m *model) keys(st styles) string {
+	w := chapters.In(m.Lang)
+	type hint struct{ key, does string }
+	var list []hint
+	step, x := m.step(), m.exercise()
+	switch {
+	case m.running:
+		list = []hint{{"esc", w.KeyStop}, {"q", w.KeyQuit}}
+	case m.source:
+		list = []hint{{"s", w.KeyClose}, {"↑↓", w.KeyScroll}, {"q", w.KeyQuit}}
+	case m.screen == contents:
+		list = []hint{{"↵", w.KeyOpen}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"l", w.KeyLanguage}}
+	case x != nil && !m.Host.Started(x):
+		list = []hint{{"↵", w.KeyStart}, {"n", w.KeyNext}, {"q", w.KeyQuit}, {"b", w.KeyBack}, {"h", w.KeyHint}, {"m", w.KeyContents}, {"o", w.KeySolution}, {"l", w.KeyLanguage}}
+	case x != nil:
+		list = []hint{{"↵", w.KeyCheck}, {"e", w.KeyShell}, {"q", w.KeyQuit}, {"h", w.KeyHint}, {"n", w.KeyNext}, {"b", w.KeyBack}, {"u", w.KeyReset}, {"o", w.KeySolution}, {"m", w.KeyContents}, {"l", w.KeyLanguage}}
+	case step != nil && !m.shown(step):
+		list = []hint{{"↵", w.KeyRun}, {"n", w.KeyNext}, {"q", w.KeyQuit}, {"b", w.KeyBack}, {"p", w.KeyPath}, {"s", w.KeySource}, {"l", w.KeyLanguage}, {"m", w.KeyContents}, {"↑↓", w.KeyScroll}}
+	case step != nil:
+		list = []hint{{"↵", w.KeyNext}, {"b", w.KeyBack}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"r", w.KeyRun}, {"s", w.KeySource}, {"l", w.KeyLanguage}, {"m", w.KeyContents}, {"↑↓", w.KeyScroll}}
+	default:
+		list = []hint{{"↵", w.KeyNext}, {"b", w.KeyBack}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"l", w.KeyLanguage}, {"m", w.KeyContents}}
+	}
+	line := ""
+	for _, h := range list {
+		next := line + " " + st.strong.Render(h.key) + " " + h.does + " "
+		if lipgloss.Width(next) > m.width {
+			break
+		}
+		line = next
+	}
+	return line
+}
+
+func (m *model) contentsView(st styles) (head string, body []string) {
+	w := chapters.In(m.Lang)
+	var lines []string
+	for i, c := range m.Chapters {
+		mark := "  "
+		if i == m.cursor {
+			mark = "▶ "
+		}
+		passed := 0
+		for _, x := range c.Exercises {
+			if m.progress.State(x.ID) == "passed" {
+				passed++
+			}
+		}
+		done := m.progress.Done(c)
+		state := fmt.Sprintf("%d/%d · %d/%d", done, len(c.Steps), passed, len(c.Exercises))
+		if done == len(c.Steps) && passed == len(c.Exercises) {
+			state += " ✓"
+		}
+		name := fmt.Sprintf("%s%2d  %s", mark, c.Number, c.Prose(m.Lang).Title)
+		line := pad(name, max(10, min(48, m.width-16))) + "  " + state
+		if i == m.cursor {
+			line = st.strong.Render(line)
+		}
+		lines = append(lines, ansi.Truncate(line, m.width, "…"))
+	}
+	// The cursor stays in sight; what room is left below tells of its chapter.
+	height := m.inner()
+	intro := strings.Split(markdown(chapters.For(m.Chapters[m.cursor].Prose(m.Lang).Intro, m.paths()...), min(m.width-4, 76), st), "\n")
+	if room := height - len(lines) - 2; room >= 3 {
+		lines = append(lines, "")
+		for _, text := range intro[:min(len(intro), room)] {
+			lines = append(lines, "    "+text)
+		}
+	}
+	offset := max(0, m.cursor-height/2)
+	return fmt.Sprintf("%s · %s", w.Course, m.Path), window(lines, height, &offset)
+}
+
+func (m *model) sourceView(st styles) (head string, body []string) {
+	var lines []string
+	for _, ref := range m.step().References(m.Sources) {
+		title := ansi.Hardwrap(ref.String(), m.width, true)
+		lines = append(append(lines, strings.Split(st.title.Render(title), "\n")...), "")
+		text := strings.ReplaceAll(m.Sources[ref.Symbol].Text, "\t", "    ")
+		for line := range strings.SplitSeq(text, "\n") {
+			if strings.HasPrefix(strings.TrimSpace(line), "//") {
+				line = st.dim.Render(line)
+			}
+			lines = append(lines, strings.Split(ansi.Hardwrap(line, m.width, true), "\n")...)
+		}
+		lines = append(lines, "")
+	}
+	return chapters.In(m.Lang).KeySource + " · " + m.step().ID, window(lines, m.inner(), &m.sourceScroll)
+}
+
+// twoColumns: the prose stands beside the output.
+func (m *model) twoColumns() bool {
+	if m.step() == nil {
+		return false
+	}
+	return m.width >= threeFrom || m.width >= columnsFrom && len(m.paths()) == 1
+}
+
+func (m *model) pageView(st styles) (head string, body []string) {
+	c, prose := m.chapter, m.chapter.Prose(m.Lang)
+	title := prose.Title
+	step, x := m.step(), m.exercise()
+	switch {
+	case step != nil:
+		title = prose.Steps[step.ID].Title
+	case x != nil:
+		title = fmt.Sprintf("%s %s: %s", chapters.In(m.Lang).Exercise, x.ID, x.Text(m.Lang).Title)
+	}
+	path := m.Path
+	if shown := m.paths(); len(shown) == 1 {
+		path = string(shown[0])
+	}
+	head = fmt.Sprintf("%d.%d/%d %s · %s", c.Number, m.page, len(pages(c))-1, title, path)
+	switch {
+	case step == nil && x == nil:
+		width := min(m.width-2, 80)
+		lines := strings.Split(wrap(st.title.Render(title), width)+"\n\n"+m.text(prose.Intro, width, st), "\n")
+		return head, window(lines, m.inner(), &m.scroll)
+	case x != nil:
+		return head, window(m.exerciseLines(x, st), m.inner(), &m.scroll)
+	}
+	if !m.twoColumns() {
+		width := m.width - 1
+		lines := m.proseLines(step, min(width, 90), st, false)
+		at := len(lines)
+		lines = append(append(lines, ""), m.outputs(step, width, st)...)
+		lines = append(append(lines, ""), m.afterLines(step, min(width, 90), st)...)
+		if m.scroll == 1<<20 { // it was just begun: from the command on
+			m.scroll = at
+		}
+		return head, window(lines, m.inner(), &m.scroll)
+	}
+	left := min(m.width*2/5, 68)
+	right := m.width - left - 3
+	texts := window(m.proseLines(step, left, st, true), m.inner(), &m.scroll)
+	lines := m.outputs(step, right, st)
+	// Seen from the end, where it grows.
+	m.outScroll = max(0, min(m.outScroll, len(lines)-m.inner()))
+	offset := len(lines) - m.inner() - m.outScroll
+	outs := window(lines, m.inner(), &offset)
+	for i := range texts {
+		body = append(body, pad(texts[i], left)+" "+st.dim.Render("│")+" "+outs[i])
+	}
+	return head, body
+}
+
+func (m *model) text(source string, width int, st styles) string {
+	return markdown(chapters.For(source, m.paths()...), width, st)
+}
+
+// proseLines is a step's text up to the question, and, with after, what was to be seen.
+func (m *model) proseLines(step *chapters.Step, width int, st styles, after bool) []string {
+	text, w := m.chapter.Prose(m.Lang).Steps[step.ID], chapters.In(m.Lang)
+	all := m.text(text.Claim, width, st)
+	question := m.text(text.Question, width-2, st)
+	all += "\n\n" + st.strong.Render(w.Question) + "\n" + indent(question, "┃ ")
+	lines := strings.Split(all, "\n")
+	if after {
+		lines = append(append(lines, ""), m.afterLines(step, width, st)...)
+	}
+	return lines
+}
+
+func indent(s, with string) string {
+	return with + strings.ReplaceAll(s, "\n", "\n"+with)
+}
+
+// afterLines is what is told once the step has run.
+func (m *model) afterLines(step *chapters.Step, width int, st styles) []string {
+	if !m.shown(step) || m.running {
+		return nil
+	}
+	w := chapters.In(m.Lang)
+	all := st.strong.Render(w.After) + "\n" + m.text(m.chapter.Prose(m.Lang).Steps[step.ID].After, width, st)
+	lines := append(strings.Split(all, "\n"), "")
+	for _, ref := range step.References(m.Sources) {
+		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Source+" "+ref.String(), width)), "\n")...)
+	}
+	for _, cite := range step.Cites {
+		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Cites+" "+cite, width)), "\n")...)
+	}
+	return lines
+}
+
+// outputs are the commands and outputs of the paths, beside each other where there is
+// room.
+func (m *model) outputs(step *chapters.Step, width int, st styles) []string {
+	paths := m.paths()
+	if len(paths) == 1 {
+		return m.output(step, paths[0], width, st, false)
+	}
+	if width < besideFrom {
+		var lines []string
+		for i, path := range paths {
+			if i > 0 {
+				lines = append(lines, "")
+			}
+			lines = append(lines, m.output(step, path, width, st, true)...)
+		}
+		return lines
+	}
+	half := (width - 3) / 2
+	left, right := m.output(step, paths[0], half, st, true), m.output(step, paths[1], half, st, true)
+	var lines []string
+	for i := range max(len(left), len(right)) {
+		line := func(side []string) string {
+			if i < len(side) {
+				return side[i]
+			}
+			return ""
+		}
+		lines = append(lines, pad(line(left), half)+" "+st.dim.Render("│")+" "+line(right))
+	}
+	return lines
+}
+
+// output is a path's command, its output with the evidence, and how it ended.
+func (m *model) output(step *chapters.Step, path chapters.Path, width int, st styles, named bool) []string {
+	w := chapters.In(m.Lang)
+	var lines []string
+	add := func(style lipgloss.Style, first, further, text string) {
+		room := max(8, width-max(lipgloss.Width(first), lipgloss.Width(further)))
+		for i, line := range strings.Split(ansi.Hardwrap(text, room, true), "\n") {
+			lead := further
+			if i == 0 {
+				lead = first
+			}
+			lines = append(lines, style.Render(lead+line))
+		}
+	}
+	if named {
+		lines = append(lines, st.title.Render(string(path)))
+	}
+	if !step.On(path) {
+		return append(lines, st.dim.Render(w.NotHere))
+	}
+	for i, line := range strings.Split(strings.TrimRight(step.Run[path], "\n"), "\n") {
+		add(st.code, []string{"$ ", "  "}[min(i, 1)], "    ", strings.ReplaceAll(line, "\t", "    "))
+	}
+	if step.Fails[path] {
+		add(st.note, "", "", "("+w.MeantToFail+")")
+	}
+	lines = append(lines, "")
+	r := m.results[key{m.chapter.ID, step.ID, path}]
+	if r == nil {
+		return append(lines, st.dim.Render(w.Ready))
+	}
+	notes := map[int][]string{} // by line
+	matched := map[int]bool{}
+	for _, f := range r.Found {
+		for i, at := range f.Lines {
+			matched[at] = true
+			if note := f.Note[m.Lang]; i == 0 && note != "" {
+				notes[at] = append(notes[at], note)
+			}
+		}
+	}
+	for i, line := range r.Output {
+		line = clean(line)
+		if !matched[i] {
+			add(lipgloss.NewStyle(), "  ", "  ", line)
+			continue
+		}
+		add(st.match, "▶ ", "  ", line)
+		for _, note := range notes[i] {
+			for n, text := range strings.Split(wrap(note, max(8, width-5)), "\n") {
+				lines = append(lines, st.note.Render([]string{"  ╰─ ", "     "}[min(n, 1)]+text))
+			}
+		}
+	}
+	if m.running && r.Status < 0 && r.Err == nil && len(r.Missing) == 0 {
+		text := w.Running
+		if m.catching != "" {
+			text = fmt.Sprintf(w.Before, m.catching)
+		}
+		return append(lines, st.dim.Render(text))
+	}
+	return append(lines, m.ending(r, width, st)...)
+}
+
+// ending tells how a step ended, and what of its evidence isn't a line of its output.
+func (m *model) ending(r *chapters.Result, width int, st styles) []string {
+	w := chapters.In(m.Lang)
+	var lines []string
+	tell := func(style lipgloss.Style, text string) {
+		for line := range strings.SplitSeq(wrap(text, width), "\n") {
+			lines = append(lines, style.Render(line))
+		}
+	}
+	for _, f := range r.Found {
+		if note := f.Note[m.Lang]; f.Absent != nil && f.Holds() && note != "" {
+			tell(st.note, w.NoLine+": "+note)
+		}
+	}
+	switch {
+	case len(r.Missing) > 0:
+		tell(st.bad, w.NotRun+" "+strings.Join(r.Missing, ", "))
+		return lines
+	case r.Fails && r.EndedRight():
+		tell(st.note, fmt.Sprintf(w.Failed, r.Status))
+	}
+	if r.Holds() {
+		tell(st.good, w.Held)
+	}
+	for _, wrong := range r.Wrong() {
+		tell(st.bad, "✗ "+wrong)
+	}
+	return lines
+}
+
+// clean makes a line of output harmless to our screen.
+func clean(line string) string {
+	line = strings.ReplaceAll(ansi.Strip(line), "\t", "    ")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '·'
+		}
+		return r
+	}, line)
+}
+
+func (m *model) exerciseLines(x *chapters.Exercise, st styles) []string {
+	w := chapters.In(m.Lang)
+	width := min(m.width-1, 90)
+	text := x.Text(m.Lang)
+	var lines []string
+	add := func(block string) { lines = append(lines, strings.Split(block, "\n")...) }
+	about := fmt.Sprintf("%s · "+w.Level+" · %s · %s", x.ID, x.Level, w.Name(x.Kind), w.Name(m.progress.State(x.ID)))
+	add(st.title.Render(wrap(text.Title, width)))
+	add(st.dim.Render(wrap(about, width)))
+	lines = append(lines, "")
+	add(m.text(text.Task, width, st))
+	lines = append(lines, "")
+	started := m.Host.Started(x)
+	switch {
+	case m.running:
+		add(st.dim.Render(w.Running))
+	case started:
+		add(st.strong.Render(ansi.Hardwrap("W="+m.Host.W(x), width, true)))
+		add(wrap(w.CheckIt, width))
+	default:
+		add(wrap(w.StartIt, width))
+	}
+	for _, line := range m.said {
+		add(ansi.Hardwrap("  "+clean(line), width, true))
+	}
+	if m.verdict != nil {
+		lines = append(lines, "")
+		m.addVerdict(x, width, st, add)
+	}
+	if m.hint != "" {
+		add("\n" + st.strong.Render(w.Hint))
+		add(markdown(m.hint, width, st))
+	}
+	if m.solution || m.verdict != nil && m.verdict.Passed {
+		add("\n" + st.strong.Render(w.OurSolution))
+		for line := range strings.SplitSeq(strings.TrimSpace(x.Solution), "\n") {
+			add(ansi.Hardwrap(st.code.Render("  "+strings.ReplaceAll(line, "\t", "    ")), width, true))
+		}
+	}
+	return lines
+}
+
+// addVerdict tells what a check found.
+func (m *model) addVerdict(x *chapters.Exercise, width int, st styles, add func(string)) {
+	v, w := m.verdict, chapters.In(m.Lang)
+	for _, text := range v.Output {
+		add(ansi.Hardwrap("  "+clean(text), width, true))
+	}
+	for _, j := range v.Lines {
+		style, mark := st.good, "✓ "
+		if !j.OK {
+			style, mark = st.bad, "✗ "
+		}
+		for line := range strings.SplitSeq(wrap(mark+clean(j.String()), width), "\n") {
+			add(style.Render(line))
+		}
+	}
+	switch {
+	case v.Passed:
+		add(st.good.Render(w.Passed))
+	case !v.Unclear && v.Err == nil:
+		add("\n" + st.strong.Render(w.Hint))
+		add(markdown(chapters.For(x.Hint(m.Lang, v.Hint), x.Path), width, st))
+	}
+}

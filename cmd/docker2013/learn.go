@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// learnProgram, beside this one, has the course's commands: what it links would
+// cost every other command its time to start.
+const learnProgram = "docker2013-learn"
+
+// learnCommands are the course's.
+func (a *app) learnCommands() []*cobra.Command {
+	var list []*cobra.Command
+	for _, c := range []struct{ use, short string }{
+		{"learn", "Learn how containers are made: the course"},
+		{"chapter list|play N|test [N...]", "The course's chapters, one by one"},
+		{"exercise list|start|check|hint|solution|reset NAME", "The course's exercises"},
+		{"cleanup", "Remove all that the course has made"},
+	} {
+		cmd := newCommand(groupLearn, c.use, c.short, nil)
+		cmd.DisableFlagParsing = true
+		cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.learn(cmd.Name(), args) }
+		list = append(list, cmd)
+	}
+	return list
+}
+
+// learn becomes the course's program.
+func (a *app) learn(name string, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(filepath.Dir(self), learnProgram)
+	argv := append([]string{"docker2013", "--host", a.global.host, name}, args...)
+	if err := unix.Exec(program, argv, os.Environ()); err != nil {
+		return fmt.Errorf("the course is a program of its own, %s: %w: make build", program, err)
+	}
+	return nil
+}
