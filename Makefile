@@ -30,7 +30,7 @@ test-vm: build ## the tests of the kernel again, in a virtual machine: Debian 12
 	@scripts/test-vm.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)
-	@scripts/setup.sh hyperfine
+	@scripts/setup.sh hyperfine fuse-overlayfs
 	@scripts/build.sh
 	@scripts/bench.sh
 

@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"cmd/docker2013-shim":  {"native"},
 	"cmd/docker2013-oci":   {"native"},
 	"cmd/docker2013-learn": {"chapters", "cli2013"},
+	"cmd/docker2013-aufs":  {"aufs"},
 
 	"cli2013":     {"rcli", "trace"},
 	"chapters":    {"cli2013", "durable", "evidence", "trace"},

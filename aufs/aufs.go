@@ -5,7 +5,8 @@
 //
 // top layer first (docker@bba4e36807:filesystem.go:34). AUFS never became a part
 // of Linux; some distributions patched it in, until about 2020. Where the kernel
-// has none New says so, and the package overlay does its work.
+// has none New says so, and [Fuse] mounts the same branches with the file system in
+// fusefs, by a process of its own.
 //
 // The layers of the image store are in AUFS's own format, so it mounts them as
 // they are, and its read-write branch becomes a layer as it is. Only a branch
@@ -98,6 +99,22 @@ func (u *Union) mount(span *trace.Span, fsys *container.Filesystem) error {
 		return err
 	}
 	span.Set("data", data)
+	if limit := os.Getpagesize() - 1; len(data) > limit {
+		return fmt.Errorf("%d layers make %d bytes of options, mount(2) takes %d",
+			len(fsys.Layers), len(data), limit)
+	}
+	if err := prepare(fsys); err != nil {
+		return err
+	}
+	if err := unix.Mount("none", fsys.RootFS, "aufs", 0, data); err != nil {
+		return errors.Join(err, os.Remove(fsys.RootFS))
+	}
+	fsys.Union = Name
+	return nil
+}
+
+// prepare makes the directories to mount, and the marks in RWPath AUFS's.
+func prepare(fsys *container.Filesystem) error {
 	if err := os.Mkdir(fsys.RWPath, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -113,10 +130,6 @@ func (u *Union) mount(span *trace.Span, fsys *container.Filesystem) error {
 	if err := os.Mkdir(fsys.RootFS, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := unix.Mount("none", fsys.RootFS, "aufs", 0, data); err != nil {
-		return errors.Join(err, os.Remove(fsys.RootFS))
-	}
-	fsys.Union = Name
 	return nil
 }
 
@@ -124,7 +137,7 @@ func (u *Union) mount(span *trace.Span, fsys *container.Filesystem) error {
 // once, as AUFS insists: the upper one says all that the lower one could.
 //
 // mount(2) takes one page of it: 42 layers of full-length ids, which later was
-// Docker's famous limit. AUFS has no way to write a path with : , or = in it.
+// Docker's famous limit. In user space there is none. AUFS has no way to write a path with : , or = in it.
 func branches(rw string, layers []string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "br:%s=rw:", rw)
@@ -137,10 +150,6 @@ func branches(rw string, layers []string) (string, error) {
 		if strings.ContainsAny(path, ":,=") {
 			return "", fmt.Errorf("aufs takes no path with one of : , = in it: %q", path)
 		}
-	}
-	if limit := os.Getpagesize() - 1; b.Len() > limit {
-		return "", fmt.Errorf("%d layers make %d bytes of options, mount(2) takes %d",
-			len(layers), b.Len(), limit)
 	}
 	return b.String(), nil
 }

@@ -24,15 +24,14 @@ func TestBranches(t *testing.T) {
 		layers    []string
 		want, err string
 	}{
-		"as in 2013":        {"/c/rw", []string{"/l/top", "/l/base"}, "br:/c/rw=rw:/l/top=ro:/l/base=ro:", ""},
-		"no layer":          {"/c/rw", nil, "br:/c/rw=rw:", ""},
-		"a layer twice":     {"/rw", []string{"/a", "/b", "/a"}, "br:/rw=rw:/a=ro:/b=ro:", ""},
-		"a space":           {"/my rw", []string{"/a b"}, "br:/my rw=rw:/a b=ro:", ""},
-		"colon":             {"/rw", []string{"/a:b"}, "", `"/a:b"`},
-		"comma":             {"/r,w", []string{"/a"}, "", `"/r,w"`},
-		"equals sign":       {"/rw", []string{"/a=rw"}, "", `"/a=rw"`},
-		"more than a page":  {"/rw", long[:82], "", "82 layers make 4110 bytes"},
-		"as much as a page": {"/rw", long[:81], "br:/rw=rw:" + strings.Join(long[:81], "=ro:") + "=ro:", ""},
+		"as in 2013":       {"/c/rw", []string{"/l/top", "/l/base"}, "br:/c/rw=rw:/l/top=ro:/l/base=ro:", ""},
+		"no layer":         {"/c/rw", nil, "br:/c/rw=rw:", ""},
+		"a layer twice":    {"/rw", []string{"/a", "/b", "/a"}, "br:/rw=rw:/a=ro:/b=ro:", ""},
+		"a space":          {"/my rw", []string{"/a b"}, "br:/my rw=rw:/a b=ro:", ""},
+		"colon":            {"/rw", []string{"/a:b"}, "", `"/a:b"`},
+		"comma":            {"/r,w", []string{"/a"}, "", `"/r,w"`},
+		"equals sign":      {"/rw", []string{"/a=rw"}, "", `"/a=rw"`},
+		"more than a page": {"/rw", long, "br:/rw=rw:" + strings.Join(long, "=ro:") + "=ro:", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := branches(row.rw, row.layers)

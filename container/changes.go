@@ -47,11 +47,12 @@ const (
 	OverlayMarks
 )
 
-// marksNames are the values of Filesystem.Union and of marksXattr. A record of
-// 2013 has no Union.
+// marksNames are the values of MarksXattr, and those of Filesystem.Union. A record
+// of 2013 has no Union.
 var marksNames = map[string]Marks{
 	"":             AUFSMarks,
 	"aufs":         AUFSMarks,
+	"aufs-fuse":    AUFSMarks,
 	"overlay":      OverlayMarks,
 	"aufs,overlay": AUFSMarks | OverlayMarks,
 }
@@ -61,7 +62,7 @@ var marksNames = map[string]Marks{
 func MarksOf(fsys *Filesystem) (Marks, error) {
 	name := fsys.Union
 	value := make([]byte, 32)
-	n, err := unix.Getxattr(fsys.RWPath, marksXattr, value)
+	n, err := unix.Getxattr(fsys.RWPath, MarksXattr, value)
 	switch {
 	case err == nil:
 		name = string(value[:n])
@@ -81,9 +82,9 @@ func MarksOf(fsys *Filesystem) (Marks, error) {
 // before its first change and the new kind after its last, so that whoever
 // reads the branch after a crash in between sees every deletion.
 func SetMarks(rw string, marks Marks) error {
-	for name, m := range marksNames {
-		if m == marks && name != "" {
-			if err := unix.Setxattr(rw, marksXattr, []byte(name), 0); err != nil {
+	for _, name := range []string{"aufs", "overlay", "aufs,overlay"} {
+		if marksNames[name] == marks {
+			if err := unix.Setxattr(rw, MarksXattr, []byte(name), 0); err != nil {
 				return fmt.Errorf("note marks of %s: %w", rw, err)
 			}
 			return nil

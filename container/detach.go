@@ -13,20 +13,22 @@ import (
 
 // Mounted reports whether rootfs and its parent are on different devices, which
 // is what "mounted" meant in 2013 (docker@bba4e36807:filesystem.go:70). For
-// unions.
+// unions. It asks the kernel alone: the process of a file system in user space can
+// be dead or stopped, and the answer is the same.
 func Mounted(rootfs string) (bool, error) {
-	var dir, parent unix.Stat_t
-	err := unix.Lstat(rootfs, &dir)
+	var dir, parent unix.Statx_t
+	const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
+	err := unix.Statx(unix.AT_FDCWD, rootfs, flags, 0, &dir)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
 	}
 	if err == nil {
-		err = unix.Lstat(filepath.Dir(rootfs), &parent)
+		err = unix.Statx(unix.AT_FDCWD, filepath.Dir(rootfs), flags, 0, &parent)
 	}
 	if err != nil {
-		return false, &fs.PathError{Op: "lstat", Path: rootfs, Err: err}
+		return false, &fs.PathError{Op: "statx", Path: rootfs, Err: err}
 	}
-	return dir.Dev != parent.Dev, nil
+	return dir.Dev_major != parent.Dev_major || dir.Dev_minor != parent.Dev_minor, nil
 }
 
 // Detach retries while something of the mount is in use, as 2013 did because

@@ -420,7 +420,7 @@ func read(get func([]byte) (int, error)) ([]byte, error) {
 // of this host has put on the file.
 func inLayer(xattr string) bool {
 	switch {
-	case strings.HasPrefix(xattr, "trusted.overlay."), strings.HasPrefix(xattr, "user.overlay."), xattr == marksXattr:
+	case strings.HasPrefix(xattr, "trusted.overlay."), strings.HasPrefix(xattr, "user.overlay."), xattr == MarksXattr:
 		return false
 	case strings.HasPrefix(xattr, "security."):
 		return xattr == "security.capability"

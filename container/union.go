@@ -19,9 +19,9 @@ type Filesystem struct {
 	// Layers are the read-only branches (lowerdirs), top layer first, the base
 	// image's last. They are directories of the image store, in AUFS's format.
 	Layers []string
-	// Union names the union that RWPath was written through: "aufs" or
-	// "overlay". They mark deletions differently. Empty means a record of
-	// 2013, so aufs.
+	// Union names the union that RWPath was written through: "aufs",
+	// "aufs-fuse" or "overlay". The last marks deletions differently. Empty
+	// means a record of 2013, so aufs.
 	Union string `json:",omitempty"`
 	// IDs are the container's own, nil: it has the host's. Mounted, its files
 	// are theirs; on the disk they have the owners that it sees itself.

@@ -16,9 +16,9 @@ var (
 	// OverlayXattrs begins the names of all of overlayfs's attributes.
 	OverlayXattrs = xattrSpace() + "overlay."
 
-	// marksXattr on RWPath names the marks in it. Only translations set it;
+	// MarksXattr on RWPath names the marks in it. Only translations set it;
 	// without it the record's Union counts.
-	marksXattr = xattrSpace() + "docker2013.marks"
+	MarksXattr = xattrSpace() + "docker2013.marks"
 )
 
 func xattrSpace() string {

@@ -77,7 +77,8 @@ func TestJudge(t *testing.T) {
 		{"read-only root", func(f *Facts) { f.Data.Err = "on a read-only file system" }, "data", Missing, "--root DIR"},
 		{"full disk", func(f *Facts) { f.Data.Free = little - 1 }, "data", Degraded, "99 MB free"},
 		{"root to be made", func(f *Facts) { f.Data.Nearest = "/var" }, "data", OK, "/var/lib/docker (to be made) on ext4"},
-		{"no aufs", func(f *Facts) { f.FileSystems = []string{"overlay", "fuse"} }, "aufs", Degraded, "translates the whiteouts"},
+		{"no aufs", func(f *Facts) { f.FileSystems = []string{"overlay", "fuse"} }, "aufs", OK, "--union aufs-fuse"},
+		{"no aufs, no fuse", func(f *Facts) { f.FileSystems = []string{"overlay"} }, "aufs", Degraded, "translates the whiteouts"},
 		{"aufs alone", func(f *Facts) { f.FileSystems = []string{"aufs"}; f.Overlay = Probe{} }, "overlay", Degraded, "--union aufs"},
 		{"no union at all", func(f *Facts) { f.FileSystems = nil; f.Overlay = Probe{Tried: true, Err: "no such device"} }, "overlay", Missing, "not in the kernel: no such device"},
 		{"overlay on overlay", func(f *Facts) {

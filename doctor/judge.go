@@ -132,21 +132,27 @@ func data(f Facts) Check {
 	return c
 }
 
-// aufs is what 2013 had; the classic path mounts overlayfs where there is none.
+// aufs is what 2013 had; where the kernel has none the classic path mounts ours, by
+// FUSE, and where there is no FUSE either, overlayfs.
 func aufs(f Facts) Check {
-	if slices.Contains(f.FileSystems, "aufs") {
-		return Check{Name: "aufs", Status: OK, Found: "in the kernel", Needed: classic}
+	c := Check{Name: "aufs", Status: OK, Needed: classic}
+	switch {
+	case slices.Contains(f.FileSystems, "aufs"):
+		c.Found = "in the kernel"
+	case fuse(f).Status == OK:
+		c.Found = "not in this kernel, as nearly everywhere; in user space, by FUSE (--union aufs-fuse)"
+	default:
+		c.Found = "not in this kernel, and no FUSE"
+		return c.not(Degraded, "the classic path mounts overlayfs and translates the whiteouts", "see fuse")
 	}
-	c := Check{Name: "aufs", Found: "not in this kernel"}
-	return c.not(Degraded, "the classic path mounts overlayfs and translates the whiteouts",
-		"nothing; only kernels patched with it have AUFS")
+	return c
 }
 
 func overlay(f Facts) Check {
 	c := Check{Name: "overlay", Status: OK, Needed: both}
 	status, without := Missing, "no container's file system can be mounted"
-	if slices.Contains(f.FileSystems, "aufs") {
-		status, without = Degraded, "only --union aufs works"
+	if aufs(f).Status == OK {
+		status, without = Degraded, "only the classic path works, with --union aufs or aufs-fuse"
 	}
 	known := slices.Contains(f.FileSystems, "overlay")
 	switch {
@@ -168,10 +174,10 @@ func overlay(f Facts) Check {
 	return c
 }
 
-// fuse is for union file systems outside the kernel. No path needs them.
+// fuse is for AUFS outside the kernel.
 func fuse(f Facts) Check {
-	c := Check{Name: "fuse", Status: OK, Found: "in the kernel, /dev/fuse opens"}
-	const without = "no union file system outside the kernel can be tried"
+	c := Check{Name: "fuse", Status: OK, Found: "in the kernel, /dev/fuse opens", Needed: classic}
+	const without = "AUFS can't be mounted in user space, and overlayfs takes its place"
 	switch {
 	case !slices.Contains(f.FileSystems, "fuse"):
 		c.Found = "not in the kernel"

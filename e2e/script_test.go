@@ -24,7 +24,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-var update = flag.Bool("update", false, "write the scripts' expected output anew")
+var (
+	update = flag.Bool("update", false, "write the scripts' expected output anew")
+	union  = flag.String("union", "auto", "the classic path's union")
+)
 
 // binaries is the folder with docker2013 and dockerd2013: built once, or a link to
 // that of $DOCKER2013_BIN, for a machine without Go.
@@ -74,7 +77,8 @@ func testMain(m *testing.M) int {
 }
 
 func build(dir string) error {
-	for name, cgo := range map[string]string{"docker2013": "0", "docker2013-learn": "0", "docker2013-shim": "0", "docker2013-oci": "1", "dockerd2013": "1"} {
+	programs := map[string]string{"docker2013": "0", "docker2013-learn": "0", "docker2013-shim": "0", "docker2013-aufs": "0", "docker2013-oci": "1", "dockerd2013": "1"}
+	for name, cgo := range programs {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "docker2013/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -215,7 +219,7 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func (d *daemon) command(flags []string) *exec.Cmd {
-	args := []string{"--root", filepath.Join(d.work, "root"), "--cgroup-parent", d.cgroup}
+	args := []string{"--root", filepath.Join(d.work, "root"), "--cgroup-parent", d.cgroup, "--union", *union}
 	cmd := exec.Command(filepath.Join(binaries, "dockerd2013"), append(args, flags...)...)
 	cmd.Dir = d.work
 	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH")) // for --runtime

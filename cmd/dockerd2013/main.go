@@ -45,9 +45,9 @@ const defaultTCP = "127.0.0.1:4242"
 const cgroup = "docker2013"
 
 type options struct {
-	root, tcp, http, union, logLevel, pidFile, cgroup, shim, socket string
-	insecureRemote, cleanup, rootless                               bool
-	maxLayer, usernsRange                                           string
+	root, tcp, http, union, logLevel, pidFile, cgroup, shim, aufs, socket string
+	insecureRemote, cleanup, rootless                                     bool
+	maxLayer, usernsRange                                                 string
 }
 
 func main() {
@@ -100,13 +100,14 @@ func command() *cobra.Command {
 	f.StringVar(&o.tcp, "tcp", defaultTCP, "address for calls")
 	f.StringVar(&o.socket, "socket", "auto", "unix socket for calls, root's only; auto: "+dockerd2013.DefaultSocket+" with the default --tcp")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address for calls by HTTP, and the page")
-	f.StringVar(&o.union, "union", "auto", "union file system: auto, aufs or overlay")
+	f.StringVar(&o.union, "union", "auto", "union file system of --path classic: auto, aufs, aufs-fuse or overlay")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.pidFile, "pidfile", "", "write our PID there")
 	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "parent of the containers' cgroups, one a daemon")
 	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this: 512m, 20g")
 	f.StringVar(&o.usernsRange, "userns-range", "1879048192:268435456", "user and group ids of the host, FIRST:COUNT, that containers with --userns auto share out, 65536 each")
-	f.StringVar(&o.shim, "shim", shimBeside(), "the program docker2013-shim, for --path modern")
+	f.StringVar(&o.shim, "shim", beside("docker2013-shim"), "the program docker2013-shim, for --path modern")
+	f.StringVar(&o.aufs, "aufs", beside("docker2013-aufs"), "the program docker2013-aufs, for --union aufs-fuse")
 	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "take addresses that others can reach: whoever does is root here")
 	f.BoolVar(&o.rootless, "rootless", false, "for an ordinary user: the modern path without cgroups, below ~/.local/share/docker2013, on a socket there")
 	f.BoolVar(&o.cleanup, "cleanup", false, "stop and clean up what a dead daemon left below --root, and exit")
@@ -209,7 +210,10 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	if err != nil {
 		return nil, err
 	}
-	union, err := chooseUnion(o.union, root)
+	if o.rootless {
+		o.union = overlay.Name // the modern path's
+	}
+	union, err := chooseUnion(o, root, log)
 	if err != nil {
 		return nil, err
 	}
@@ -278,29 +282,37 @@ func firstPid(containers *container.Store, id string) (int, error) {
 	return 0, container.ErrNotRunning
 }
 
-// shimBeside is where the set-up puts the shim: beside the daemon.
-func shimBeside() string {
+// beside is where the set-up puts our other programs: beside the daemon.
+func beside(program string) string {
 	self, err := os.Executable()
 	if err != nil {
-		return "docker2013-shim"
+		return program
 	}
-	return filepath.Join(filepath.Dir(self), "docker2013-shim")
+	return filepath.Join(filepath.Dir(self), program)
 }
 
-// chooseUnion takes AUFS where the kernel has it, else overlayfs.
-func chooseUnion(name, root string) (container.Union, error) {
-	switch name {
-	case "aufs":
+// chooseUnion takes AUFS where the kernel has it, else AUFS in user space, else
+// overlayfs.
+func chooseUnion(o options, root string, log *slog.Logger) (container.Union, error) {
+	switch o.union {
+	case aufs.Name:
 		return aufs.New()
-	case "overlay":
+	case aufs.FuseName:
+		return aufs.NewFuse(o.aufs, log)
+	case overlay.Name:
 		return overlay.New(filepath.Join(root, "overlay"))
 	case "auto":
 		if u, err := aufs.New(); err == nil {
 			return u, nil
 		}
+		u, err := aufs.NewFuse(o.aufs, log)
+		if err == nil {
+			return u, nil
+		}
+		log.Warn("overlayfs stands in for AUFS: a container's rw/ has its marks", "why", err)
 		return overlay.New(filepath.Join(root, "overlay"))
 	default:
-		return nil, fmt.Errorf("--union %s: say auto, aufs or overlay", name)
+		return nil, fmt.Errorf("--union %s: say auto, aufs, aufs-fuse or overlay", o.union)
 	}
 }
 

@@ -31,6 +31,7 @@ var (
 	bin    = flag.String("bin", "bin", "folder of docker2013 and dockerd2013")
 	rounds = flag.Int("rounds", 5, "how often the two of a pair take turns")
 	runs   = flag.Int("runs", 20, "runs of each in a round")
+	only   = flag.String("only", "", "unions: only those")
 	quick  = flag.Bool("quick", false, "a short look: fewer runs, smaller data")
 )
 
@@ -52,6 +53,9 @@ func bench() (err error) {
 	}
 	b := &bencher{work: work}
 	defer func() { err = errors.Join(err, b.stop(), os.RemoveAll(work)) }()
+	if *only == "unions" {
+		return b.unions()
+	}
 	if err := b.start(); err != nil {
 		return err
 	}
@@ -59,7 +63,7 @@ func bench() (err error) {
 		return err
 	}
 	fmt.Printf("%-46s %12s %12s %8s %8s\n", "", "ours", "theirs", "ratio", "at most")
-	return errors.Join(b.startup(), b.run(), b.modern(), b.put(), b.list())
+	return errors.Join(b.startup(), b.run(), b.modern(), b.put(), b.list(), b.unions())
 }
 
 type bencher struct {
