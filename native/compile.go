@@ -105,7 +105,6 @@ func compileExec(s *specs.Spec, x setup) (*launch.Program, error) {
 	w.session()
 	w.joinCgroups(x.tasks)
 	if x.user.is {
-		w.limits(s.Process)
 		w.labels(s.Process)
 	}
 	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP

@@ -28,16 +28,16 @@ func (w *writer) process(s *specs.Spec, x setup) {
 	}
 	if !x.user.is { // else done already, see userNamespace
 		w.labels(p)
-		w.limits(p) // nothing can be opened any more, if there may be few files
 	}
+	w.limits(p, !x.user.is) // nothing can be opened any more, if there may be few files
 	w.closeAll()
 	w.workdir(p.Cwd)
 	w.identity(p, x)
 	w.execute(p)
 }
 
-func (w *writer) limits(p *specs.Process) {
-	if p.OOMScoreAdj != nil {
+func (w *writer) limits(p *specs.Process, oom bool) {
+	if oom && p.OOMScoreAdj != nil {
 		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
 	}
 	for _, r := range p.Rlimits {
