@@ -159,7 +159,6 @@ func CompileExec(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.joinCgroups(x.Tasks)
 	w.oomScore(s.Process, x.user)
 	if x.user.is {
-		w.allLimits(s.Process)
 		w.labels(s.Process)
 	}
 	w.joinNamespaces(x)
@@ -200,7 +199,7 @@ func (w *writer) session(x Setup) {
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
 	w.call("start a session", unix.SYS_SETSID)
 	if !x.NoKeyring {
-		w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.String("_ses."+x.ID)).Ok = []unix.Errno{unix.ENOSYS, unix.EPERM, unix.EDQUOT}
+		w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Number(0)).Ok = []unix.Errno{unix.ENOSYS}
 	}
 	w.call("clear the umask", unix.SYS_UMASK, launch.Number(0))
 }

@@ -28,16 +28,12 @@ func (w *writer) process(s *specs.Spec, x Setup) {
 	w.closeAll(x)
 	w.workdir(p.Cwd)
 	w.schedule(p)
-	if !x.user.is {
-		w.limits(p, false)
-	}
+	w.limits(p, false)
 	if x.Wait >= 0 {
 		w.find(p)
 		w.wait()
 	}
-	if !x.user.is {
-		w.limits(p, true)
-	}
+	w.limits(p, true)
 	w.identity(s, p, x)
 	w.execute(p)
 }
@@ -86,12 +82,6 @@ func (w *writer) limits(p *specs.Process, files bool) {
 		binary.NativeEndian.PutUint64(b[8:], r.Hard)
 		w.call("set the limit "+r.Type, unix.SYS_PRLIMIT64, launch.Number(0), launch.Number(rlimits[r.Type]), launch.Bytes(b), launch.Number(0))
 	}
-}
-
-// allLimits are those of a process that gives its privileges up early.
-func (w *writer) allLimits(p *specs.Process) {
-	w.limits(p, false)
-	w.limits(p, true)
 }
 
 // oomScore: while the host's /proc is there.

@@ -18,7 +18,7 @@ import (
 // is still the host's user 0 though, whom the namespace doesn't know. So:
 //
 //	labels                     while what /proc/self has is still one's own
-//	wait for the ids           the shim maps them from outside, and sets the limits
+//	wait for the ids           the shim maps them from outside, and raises the limits
 //	take the devices, the root as user 0 still, who may go everywhere
 //	become root                the namespace's: who makes files must be known to it
 //	the mounts, …              as ever, but no mknod(2); proc and sysfs while the
@@ -57,7 +57,6 @@ func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
 		return s.Linux.Namespaces
 	}
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
-	w.allLimits(s.Process)
 	w.labels(s.Process)
 	var unshared uint64
 	var joined, left []specs.LinuxNamespace
@@ -199,7 +198,7 @@ func limitsFromOutside(m *shim.IDMap, p *specs.Process) *shim.IDMap {
 	}
 	m.OOMScoreAdj = p.OOMScoreAdj
 	for _, r := range p.Rlimits {
-		m.Limits = append(m.Limits, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Soft: r.Soft, Hard: r.Hard})
+		m.Limits = append(m.Limits, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Hard: r.Hard})
 	}
 	return m
 }

@@ -22,9 +22,9 @@ type IDMap struct {
 
 // Limit is a resource limit, by its number for prlimit(2).
 type Limit struct {
-	Name       string // for people: "set the limit RLIMIT_NOFILE"
-	Number     int
-	Soft, Hard uint64
+	Name   string // for people: "set the limit RLIMIT_NOFILE"
+	Number int
+	Hard   uint64
 }
 
 // failed is a failure like that of one of the program's calls.
@@ -74,7 +74,15 @@ func (m *idMapper) write(pid int) error {
 	}
 	defer CloseAll([]int{m.child, m.ours})
 	for _, l := range m.ids.Limits {
-		if err := unix.Prlimit(pid, l.Number, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}, nil); err != nil {
+		// Only the hard one, and only up: the process itself does the rest, when
+		// it has no more files to open.
+		var now unix.Rlimit
+		err := unix.Prlimit(pid, l.Number, nil, &now)
+		if err == nil && l.Hard > now.Max {
+			now.Max = l.Hard
+			err = unix.Prlimit(pid, l.Number, &now, nil)
+		}
+		if err != nil {
 			return failed(l.Name, err)
 		}
 	}
