@@ -117,14 +117,16 @@ func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
 	return r.code, r.err
 }
 
-// Who begins a run.
+// starter is who begins a run.
+type starter int
+
 const (
-	byUser   = true
-	byPolicy = false
+	byUser starter = iota
+	byPolicy
 )
 
 // begin begins a run, in a terminal of the given size if it has one.
-func (c *Container) begin(ctx context.Context, size Window, by bool) (*run, error) {
+func (c *Container) begin(ctx context.Context, size Window, by starter) (*run, error) {
 	ctx = context.WithoutCancel(c.ctx(ctx))
 	r := newRun()
 	record, err := c.occupy(r, by)
@@ -144,7 +146,7 @@ func (c *Container) begin(ctx context.Context, size Window, by bool) (*run, erro
 
 // occupy makes r the current run. One that is over is waited for. A policy doesn't
 // begin what its user has stopped, a user does.
-func (c *Container) occupy(r *run, by bool) (Record, error) {
+func (c *Container) occupy(r *run, by starter) (Record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.run != nil && c.run.over() {
