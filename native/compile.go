@@ -19,7 +19,6 @@ import (
 // Setup is what a program needs beside the configuration. The numbers are indexes
 // of the descriptors that go with it, -1: none. NewSetup has none.
 type Setup struct {
-	ID          string // the container's
 	Rootfs      string // on the host
 	Tasks       []int  // v1's cgroups
 	Into        int    // v2's

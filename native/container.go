@@ -270,7 +270,6 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	}
 	defer join.Close()
 	x, files := p.rt.setup(s, join, filter)
-	x.ID = p.record.Id
 	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
 		if f == nil {
 			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

@@ -13,7 +13,6 @@ import (
 func calls(t *testing.T, s *specs.Spec, change func(*Setup)) []string {
 	t.Helper()
 	x := NewSetup()
-	x.ID, x.Rootfs, x.LastCap, x.Stdio, x.Sync = "id", "/bundle/rootfs", 40, [3]int{0, 1, 2}, [2]int{3, 4}
 	x.Files = Files(s.Mounts)
 	if change != nil {
 		change(&x)

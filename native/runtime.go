@@ -160,18 +160,23 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer join.Close()
 
-	trees, err := hostTrees(s)
+	held, err := hostTrees(s)
+	if path := pidNamespacePath(s); err == nil && path != "" {
+		var fd int
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		held = append(held, fd)
+	}
+	defer shim.CloseAll(held)
 	if err != nil {
 		return nil, err
 	}
-	defer shim.CloseAll(trees)
 	var code []byte
 	var files []int
 	if other != nil {
 		step.Set("runtime", other.Path)
 	} else {
 		var program *launch.Program
-		if program, files, err = rt.program(r, s, join, trees); err != nil {
+		if program, files, err = rt.program(r, s, join, held); err != nil {
 			return nil, err
 		}
 		code = program.Encode()
@@ -206,14 +211,17 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 }
 
 // program is how we make the container ourselves, with its descriptors.
-func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, trees []int) (*launch.Program, []int, error) {
+func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, held []int) (*launch.Program, []int, error) {
 	filter, err := rt.filters.Compile(s.Linux.Seccomp)
 	if err != nil {
 		return nil, nil, err
 	}
-	x, files := rt.setup(s, join, filter, trees...)
-	x.ID, x.Rootfs, x.Files = r.Id, r.Filesystem.RootFS, Files(s.Mounts)
-	x.user = userns(s, x, len(trees), r.Config.Devices)
+	x, files := rt.setup(s, join, filter, held...)
+	x.Rootfs, x.Files = r.Filesystem.RootFS, Files(s.Mounts)
+	if pidNamespacePath(s) != "" {
+		x.PidNS = x.Stdio[0] - 1 // the last that is held
+	}
+	x.user = userns(s, x, len(held), r.Config.Devices)
 	program, err := Compile(s, x)
 	return program, files, err
 }

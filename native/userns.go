@@ -77,9 +77,13 @@ func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
 	return left
 }
 
-func userNamespacePath(s *specs.Spec) string {
+func userNamespacePath(s *specs.Spec) string { return namespacePath(s, specs.UserNamespace) }
+func pidNamespacePath(s *specs.Spec) string  { return namespacePath(s, specs.PIDNamespace) }
+
+// namespacePath is of one to join, "": it is new, or the host's.
+func namespacePath(s *specs.Spec, kind specs.LinuxNamespaceType) string {
 	for _, ns := range s.Linux.Namespaces {
-		if ns.Type == specs.UserNamespace {
+		if ns.Type == kind {
 			return ns.Path
 		}
 	}

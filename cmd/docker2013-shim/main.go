@@ -5,14 +5,13 @@ package main
 
 import (
 	"os"
-	"path/filepath"
 
 	"docker2013/native/reaper"
 	"docker2013/native/shim"
 )
 
 func main() {
-	if filepath.Base(os.Args[0]) == reaper.Name {
+	if reaper.Is(os.Args[0]) {
 		reaper.Main()
 	}
 	shim.Main()

@@ -305,7 +305,7 @@ type birth struct {
 func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o Starting) (b *birth, err error) {
 	b = &birth{setup: native.NewSetup(), options: o, sync: [2]int{-1, -1}}
 	x := &b.setup
-	x.ID, x.Preserve, x.NoPivot, x.NoKeyring = c.ID, o.Preserve, o.NoPivot, o.NoKeyring
+	x.Preserve, x.NoPivot, x.NoKeyring = o.Preserve, o.NoPivot, o.NoKeyring
 	if x.Filter, err = rt.filters.Compile(s.Linux.Seccomp); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +20,18 @@ import (
 
 // Name is what the program is called in a container, as Docker calls its own.
 const Name = "docker-init"
+
+// signals are heard from the first moment on: before that Go ends on most of them.
+var signals = make(chan os.Signal, 64)
+
+func init() {
+	if Is(os.Args[0]) {
+		signal.Notify(signals)
+	}
+}
+
+// Is tells by its name that this process is to be an init.
+func Is(program string) bool { return filepath.Base(program) == Name }
 
 // Main runs the command line behind "--" and exits as it does.
 func Main() {
@@ -37,8 +50,6 @@ func run(args []string) (int, error) {
 	if len(args) == 0 {
 		return 125, errors.New("no command")
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
 	child, code, err := start(args)
 	if err != nil {
 		return code, err
