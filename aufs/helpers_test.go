@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -49,8 +50,26 @@ func testMain(m *testing.M) int {
 type host struct {
 	dir    string
 	fuse   *aufs.Fuse
-	log    *bytes.Buffer
+	log    *lockedBuffer
 	unions map[string]container.Union
+}
+
+// lockedBuffer is written while it is read.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func newHost(t testing.TB) *host {
@@ -58,7 +77,7 @@ func newHost(t testing.TB) *host {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: NOT ROOT: nothing can be mounted, nothing is tested here")
 	}
-	h := &host{dir: tempDir(t), log: &bytes.Buffer{}}
+	h := &host{dir: tempDir(t), log: &lockedBuffer{}}
 	var err error
 	h.fuse, err = aufs.NewFuse(program, slog.New(slog.NewTextHandler(h.log, nil)))
 	ok(t, err)
