@@ -32,6 +32,8 @@ func takeCensus(root string) census {
 		{"network namespace", "/run/netns/course*"},
 		{"folder", "/tmp/course*"},
 		{"folder", filepath.Join(root, "course", "*")},
+		{"folder", "/run/lxc/lock" + filepath.Join(root, "course", "*")},
+		{"folder", "/run/lxc" + filepath.Join(root, "course", "*")},
 		{"container", filepath.Join(root, "containers", "*", "config.json")},
 	} {
 		found, _ := filepath.Glob(place.pattern)

@@ -35,7 +35,7 @@ func (h *Host) Cleanup(ctx context.Context, list []*Chapter, out io.Writer) erro
 	_, rerr := h.removeContainers(ctx, labelKey)
 	err = errors.Join(err, rerr)
 	_, rerr = h.removeImages(ctx, nil)
-	err = errors.Join(err, rerr, removeTree(h.dir(), true))
+	err = errors.Join(err, rerr, removeRun(h.dir()), removeTree(h.dir(), true))
 	if ownDaemon(h.Root) != 0 {
 		err = errors.Join(err, endDaemon(h.Root))
 	}

@@ -290,7 +290,17 @@ func (s *Shell) purge(ctx context.Context) error {
 		_, rerr := s.host.removeImages(ctx, keep)
 		err = errors.Join(err, rerr)
 	}
-	return errors.Join(err, removeTree(s.dir, false))
+	return errors.Join(err, removeRun(s.dir), removeTree(s.dir, false))
+}
+
+// removeRun removes what LXC, started by hand on a folder, keeps of it in /run/lxc.
+func removeRun(dir string) (err error) {
+	for _, base := range []string{"/run/lxc/lock", "/run/lxc"} {
+		err = errors.Join(err, os.RemoveAll(base+dir))
+		for up := filepath.Dir(base + dir); len(up) > len(base) && os.Remove(up) == nil; up = filepath.Dir(up) {
+		}
+	}
+	return err
 }
 
 // The state file images lists the course's images that were there before the shell;
