@@ -13,6 +13,7 @@ import (
 func calls(t *testing.T, s *specs.Spec, change func(*Setup)) []string {
 	t.Helper()
 	x := NewSetup()
+	x.Rootfs, x.LastCap, x.Stdio, x.Sync = "/bundle/rootfs", 40, [3]int{0, 1, 2}, [2]int{3, 4}
 	x.Files = Files(s.Mounts)
 	if change != nil {
 		change(&x)
