@@ -184,7 +184,8 @@ func (u *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList)
 	return fuse.OK
 }
 
-// ReadDirPlus gives what ReadDir and a Lookup of each name would.
+// ReadDirPlus gives what ReadDir would, and a Lookup of each name that is new to the
+// kernel.
 func (u *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	u.tree.RLock()
 	defer u.tree.RUnlock()
@@ -197,7 +198,7 @@ func (u *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 	for i := in.Offset; i < uint64(len(d.entries)); i++ {
 		e := &d.entries[i]
 		var f *found
-		if i > 1 && !d.node.removed() { // not . and ..
+		if i > 1 && !d.node.removed() && !u.knows(d.node, e.name) { // not . and ..
 			var err error
 			if f, err = u.findAgain(d.node, e); err == unix.ENOENT {
 				continue // gone meanwhile
@@ -214,6 +215,13 @@ func (u *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 		}
 	}
 	return fuse.OK
+}
+
+// knows tells whether the kernel has a name already, so that it needn't be told more.
+func (u *FS) knows(dir *node, name string) bool {
+	u.nodes.Lock()
+	defer u.nodes.Unlock()
+	return dir.children[name] != nil
 }
 
 // findAgain finds a name that was listed. What is no directory is where it was,
