@@ -33,8 +33,9 @@ func TestRootless(t *testing.T) {
 	if err := errors.Join(os.Mkdir(home, 0o700), os.Chown(home, learner, learner)); err != nil {
 		t.Fatal(err)
 	}
-	try := exec.Command("/bin/true")
-	try.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: learner, Gid: learner}, Unshareflags: unix.CLONE_NEWUSER}
+	// unshare(1): os/exec would change the user only after it had unshared.
+	try := exec.Command("unshare", "--user", "true")
+	try.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: learner, Gid: learner}}
 	if err := try.Run(); err != nil {
 		t.Skipf("SKIPPED: ordinary users can't make user namespaces here: %v", err)
 	}
@@ -58,17 +59,17 @@ func TestRootless(t *testing.T) {
 		{"pull base", "base:"},
 		{"run base /bin/sh -c id;touch${IFS}/made;rm${IFS}/etc/hosts;rm${IFS}-r${IFS}/opt;mkdir${IFS}/opt", "uid=0(root) gid=0(root)"},
 		{"run base /bin/cat /proc/self/uid_map", " 0 "},
-		{"run -t base /bin/tty", "/dev/pts/0"},
+		{"run -t base tty", "/dev/pts/0"},
 		{"run --read-only base /bin/touch /x", "!Read-only file system"},
 		{"run base /bin/mount -t tmpfs none /tmp", "!ermission denied"},
 		{"run -m 64m base /bin/true", `!an ordinary user has no cgroup controller "memory"`},
 		{"run --path classic base /bin/true", "!no such path"},
 		{"run --init --name one -d base /bin/sleep 1000", ""},
-		{"exec one /bin/id -u", "0"},
+		{"exec one id -u", "0"},
 		{"cp /etc/hostname one:/copied", ""},
 		{"exec one /bin/ls /copied", "/copied"},
 		{"pause one", "!can't be paused"},
-		{"kill one", "one"},
+		{"kill one", ""},
 		{"wait one", "137"},
 		{"diff one", "A /copied"},
 		{"commit one mine", "mine:"},

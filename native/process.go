@@ -190,7 +190,10 @@ func (w *writer) identity(s *specs.Spec, p *specs.Process, x Setup) {
 	for _, g := range p.User.AdditionalGids {
 		groups = binary.NativeEndian.AppendUint32(groups, g)
 	}
-	w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
+	set := w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
+	if x.user.is && len(groups) == 0 {
+		set.Ok = []unix.Errno{unix.EPERM} // forbidden to an ordinary user, who has but his own (user_namespaces(7))
+	}
 	gid, uid := launch.Number(p.User.GID), launch.Number(p.User.UID)
 	w.call("set the group", unix.SYS_SETRESGID, gid, gid, gid)
 	w.call("set the user", unix.SYS_SETRESUID, uid, uid, uid)
