@@ -412,6 +412,11 @@ func (c *Container) setPaused(to bool, already error, do func(Process) error) er
 		return fmt.Errorf("container %s: %w", c.id, already)
 	}
 	if err := do(r.process); err != nil {
+		select {
+		case <-r.done: // it was about to end, which is why
+			err = ErrNotRunning
+		case <-time.After(time.Second):
+		}
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
 	if err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running }); err != nil {
