@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -57,7 +58,9 @@ func afterFork()
 func afterForkInChild()
 
 // Run starts the process and returns when it has executed its program, with its
-// PID and a pidfd. files are the descriptors that go with the program. born, which
+// PID and a pidfd. files are the descriptors that go with the program; of all others,
+// the standard streams aside, the process has none, so it neither holds a lock of its
+// maker's nor the maker's end of a pipe that it reads. born, which
 // may be nil, is called when there is a process, and it is on its way; its error ends
 // it. A *Failure says which call failed; then there is no process.
 //
@@ -87,7 +90,7 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 		defer runtime.UnlockOSThread()
 	}
 	syscall.ForkLock.Lock()
-	pid, errno := clone(&args, &fd, calls, pipe[1])
+	pid, errno := clone(&args, &fd, calls, pipe[1], gaps(files))
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(keep)
 	if errno != 0 {
@@ -114,6 +117,18 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 	_, _ = unix.Wait4(pid, nil, 0, nil)
 	_ = unix.Close(int(fd))
 	return 0, -1, err
+}
+
+// gaps are the ranges of descriptors that the new process doesn't keep: first, last.
+func gaps(files []int) (ranges [][2]uintptr) {
+	first := 3
+	for _, fd := range slices.Sorted(slices.Values(append([]int{ErrorFD}, files...))) {
+		if fd > first {
+			ranges = append(ranges, [2]uintptr{uintptr(first), uintptr(fd - 1)})
+		}
+		first = max(first, fd+1)
+	}
+	return append(ranges, [2]uintptr{uintptr(first), math.MaxUint32})
 }
 
 // Result waits until execve has closed the other end of fd, or a call has failed:
@@ -174,7 +189,7 @@ func readAll(fd int, b []byte) (n int, err error) {
 //go:norace
 //go:noinline
 //go:nocheckptr
-func clone(args *cloneArgs, pidfd *int32, calls []rawCall, errPipe int) (pid int, errno unix.Errno) {
+func clone(args *cloneArgs, pidfd *int32, calls []rawCall, errPipe int, gaps [][2]uintptr) (pid int, errno unix.Errno) {
 	var slots [MaxSlots + 1]uintptr
 	beforeFork()
 	// It is on the stack, which stays where it is only from here on.
@@ -186,6 +201,9 @@ func clone(args *cloneArgs, pidfd *int32, calls []rawCall, errPipe int) (pid int
 	}
 	afterForkInChild()
 	syscall.RawSyscall(unix.SYS_DUP3, uintptr(errPipe), ErrorFD, unix.O_CLOEXEC)
+	for i := range gaps {
+		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, gaps[i][0], gaps[i][1], 0)
+	}
 	var rep report
 	for i := 0; i < len(calls); i++ {
 		c := &calls[i]

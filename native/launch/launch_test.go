@@ -2,9 +2,11 @@ package launch
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"reflect"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -159,6 +161,46 @@ func TestSlotsFilesAndSkips(t *testing.T) {
 	n, err := r.Read(b)
 	if err != nil || string(b[:n]) != "through a slot\n" {
 		t.Errorf("%q, %v", b[:n], err)
+	}
+}
+
+// The new process has its maker's descriptors only where they go with the program:
+// here the reading end of a pipe, not the writing one.
+func TestOnlyTheProgramsFiles(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	want := []string{"0", "1", "2", fmt.Sprint(ErrorFD), fmt.Sprint(r.Fd())}
+	slices.Sort(want)
+	p := program(Call{Name: "wait", Number: unix.SYS_READ, Args: []Arg{File(0), Bytes(make([]byte, 1)), Number(1)}}, execve("/bin/true"))
+	_, pidfd, err := p.Run([]int{int(r.Fd())}, func(pid, _ int) error {
+		defer w.Close()
+		var have []string
+		for range 500 {
+			entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+			if err != nil {
+				return err
+			}
+			have = nil
+			for _, e := range entries {
+				have = append(have, e.Name())
+			}
+			slices.Sort(have)
+			if slices.Equal(have, want) {
+				return nil
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return fmt.Errorf("it has %v, want %v", have, want)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info unix.Siginfo
+	if err := errors.Join(unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WEXITED, nil), unix.Close(pidfd)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -331,6 +331,9 @@ func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o St
 	}
 	b.sync, b.childs = [2]int{up[0], down[1]}, []int{up[1], down[0]}
 	x.Sync = [2]int{b.add(up[1]), b.add(down[0])}
+	for i := range o.Preserve {
+		b.add(3 + i)
+	}
 	return b, nil
 }
 
