@@ -24,46 +24,55 @@ func Open(ctx context.Context, root string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{root: root, opts: opts, watcher: w, ids: idPool{all: opts.IDs, taken: map[uint32]bool{}}, list: map[string]*Container{}, names: map[string]*Container{}}
+	s := &Store{root: root, opts: opts, watcher: w, ids: idPool{all: opts.IDs, taken: map[IDs]bool{}}, list: map[string]*Container{}, names: map[string]*Container{}}
 	entries, err := os.ReadDir(root)
 	if err != nil {
-		return nil, fmt.Errorf("open containers: %w", err)
+		return nil, errors.Join(fmt.Errorf("open containers: %w", err), w.close())
 	}
 	for _, e := range entries {
-		dir := filepath.Join(root, e.Name())
-		if strings.HasPrefix(e.Name(), tmpPrefix) {
-			if err := os.RemoveAll(dir); err != nil {
-				opts.Log.Warn("remove a half-removed container", "dir", dir, "err", err)
-			}
-			continue
-		}
-		if err := durable.Sweep(dir); err != nil {
-			opts.Log.Warn("remove half-written files", "dir", dir, "err", err)
-		}
-		c, err := s.load(dir)
-		if err != nil {
-			// One bad folder must not cost the others. It is left as it is.
-			opts.Log.Error("container can't be loaded; its folder is left alone", "dir", dir, "err", err)
-			continue
-		}
-		if err := c.restore(ctx); err != nil {
-			opts.Log.Error("restore container", "container", c.id, "err", err)
-		}
-		s.list[c.id] = c
-		if name := c.record.Name; name != "" {
-			s.names[name] = c
-		}
+		s.open(ctx, filepath.Join(root, e.Name()))
 	}
 	return s, nil
 }
 
+// open takes up what is in one folder: a container, or what is left of one. One bad
+// folder must not cost the others, so it tells the log alone.
+func (s *Store) open(ctx context.Context, dir string) {
+	if strings.HasPrefix(filepath.Base(dir), tmpPrefix) {
+		if err := os.RemoveAll(dir); err != nil {
+			s.opts.Log.Warn("remove a half-removed container", "dir", dir, "err", err)
+		}
+		return
+	}
+	if err := durable.Sweep(dir); err != nil {
+		s.opts.Log.Warn("remove half-written files", "dir", dir, "err", err)
+	}
+	c, err := s.load(dir)
+	switch {
+	case errors.Is(err, errUnborn):
+		s.opts.Log.Warn("removed a container that the daemon died over while it was made", "dir", dir)
+		return
+	case err != nil:
+		s.opts.Log.Error("container can't be loaded; its folder is left alone", "dir", dir, "err", err)
+		return
+	}
+	if err := c.restore(ctx); err != nil {
+		s.opts.Log.Error("restore container", "container", c.id, "err", err)
+	}
+	s.list[c.id] = c
+	if name := c.record.Name; name != "" {
+		s.names[name] = c
+	}
+}
+
+// errUnborn: there was nothing but the beginning of a container, and it is removed.
+var errUnborn = errors.New("no config.json")
+
 // load reads one container's folder.
 func (s *Store) load(dir string) (*Container, error) {
 	data, err := os.ReadFile(filepath.Join(dir, recordFile))
-	if errors.Is(err, os.ErrNotExist) {
-		if removeUnborn(dir) {
-			return nil, fmt.Errorf("no config.json: the daemon died while it was made; removed")
-		}
+	if errors.Is(err, os.ErrNotExist) && removeUnborn(dir) {
+		return nil, errUnborn
 	}
 	if err != nil {
 		return nil, err

@@ -74,6 +74,7 @@ type Spec struct {
 	Name     string // "": none
 }
 
+// container is one with this record, on the path that the record names.
 func (s *Store) container(r Record, userData map[string]string) (*Container, error) {
 	if r.Engine == "" {
 		r.Engine = Classic
@@ -89,89 +90,106 @@ func (s *Store) container(r Record, userData map[string]string) (*Container, err
 }
 
 // Create makes a container: its folder and its record. Nothing runs yet. Both
-// are durable when Start has returned.
+// are durable when Start or Save has returned. ErrCantRun.
 func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error) {
 	step := trace.Step(ctx, "container.create", "command", spec.Path)
 	defer func() { step.End(err) }()
 	if s.opts.IDs.rootless() {
 		spec.Config.UsernsMode = UsernsAuto
 	}
-	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
-		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
-		if err := engine.Runtime.Check(&draft); err != nil {
-			return nil, cantRun{err}
-		}
-	}
-	s.mu.Lock()
-	err = s.free(spec.Name)
-	s.mu.Unlock()
-	if err != nil {
+	if err := s.check(spec); err != nil {
 		return nil, cantRun{err}
 	}
 	id, dir, err := s.newDir()
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
+	var ids *IDs
 	defer func() {
 		if err != nil {
+			s.ids.release(ids)
 			_ = os.RemoveAll(dir) // nothing is mounted and nobody has it
 		}
 	}()
-	var ids *IDs
 	if spec.Config.UsernsMode == UsernsAuto {
 		if ids, err = s.ids.take(); err != nil {
 			return nil, cantRun{err}
 		}
-		defer func() {
-			if err != nil {
-				s.ids.free(ids)
-			}
-		}()
 	}
 	step.Container(id, spec.Engine)
 	step.Set("dir", dir)
-	for _, sub := range []string{"rootfs", "rw"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
-			return nil, fmt.Errorf("create container: %w", err)
+	c, err = s.container(newRecord(spec, id, dir, ids), maps.Clone(spec.UserData))
+	if err == nil {
+		c.record.Filesystem.Union = c.union.Name()
+		err = c.makeFolder()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	if err := s.add(c); err != nil {
+		return nil, cantRun{err}
+	}
+	c.emit(ActionCreate, nil)
+	return c, nil
+}
+
+// check says what no container can be made from, before anything is.
+func (s *Store) check(spec Spec) error {
+	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
+		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
+		if err := engine.Runtime.Check(&draft); err != nil {
+			return err
 		}
 	}
-	if spec.Config.Hostname == "" {
-		spec.Config.Hostname = id
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free(spec.Name)
+}
+
+// newRecord is the first record of a container whose folder is dir.
+func newRecord(spec Spec, id, dir string, ids *IDs) Record {
+	spec.Config.Hostname = cmp.Or(spec.Config.Hostname, id)
+	if spec.Args == nil {
+		spec.Args = []string{} // as 2013 wrote it: [] and not null
 	}
-	r := Record{Id: id, Name: spec.Name, Root: dir, Created: time.Now(), Path: spec.Path, Args: spec.Args,
+	return Record{Id: id, Name: spec.Name, Root: dir, Created: time.Now(), Path: spec.Path, Args: spec.Args,
 		Config: spec.Config, Engine: spec.Engine,
 		Filesystem: Filesystem{
 			RootFS: filepath.Join(dir, "rootfs"), RWPath: filepath.Join(dir, "rw"),
 			Layers: spec.Layers, IDs: ids,
 		}}
-	if r.Args == nil {
-		r.Args = []string{} // as 2013 wrote it: [] and not null
-	}
-	if c, err = s.container(r, maps.Clone(spec.UserData)); err != nil {
-		return nil, fmt.Errorf("create container: %w", err)
-	}
-	c.record.Filesystem.Union = c.union.Name()
-	// The record is last: with it the folder is a container.
-	for _, file := range []struct {
-		name  string
-		value any
-	}{{userDataFile, c.userData}, {recordFile, c.record}} {
-		if err := saveJSON(filepath.Join(dir, file.name), file.value); err != nil {
-			return nil, fmt.Errorf("create container: %w", err)
+}
+
+// makeFolder fills a new container's folder. The record is last: with it the folder
+// is a container.
+func (c *Container) makeFolder() error {
+	for _, dir := range []string{c.record.Filesystem.RootFS, c.record.Filesystem.RWPath} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
 		}
 	}
+	if err := saveJSON(filepath.Join(c.dir, userDataFile), c.userData); err != nil {
+		return err
+	}
+	if err := saveJSON(filepath.Join(c.dir, recordFile), c.record); err != nil {
+		return err
+	}
 	c.changes, c.written = 1, 1
+	return nil
+}
+
+// add puts a container into the lists, unless somebody has just taken its name.
+func (s *Store) add(c *Container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.free(spec.Name); err != nil {
-		return nil, err
+	if err := s.free(c.record.Name); err != nil {
+		return err
 	}
-	s.list[id] = c
-	if spec.Name != "" {
-		s.names[spec.Name] = c
+	s.list[c.id] = c
+	if c.record.Name != "" {
+		s.names[c.record.Name] = c
 	}
-	c.emit(ActionCreate, nil)
-	return c, nil
+	return nil
 }
 
 // newDir makes the folder of a new container, under an id that nobody has.
