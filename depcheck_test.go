@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 
 	"aufs":    {"container", "trace"},
 	"overlay": {"container", "durable", "trace"},
-	"lxc":     {"container", "trace"},
+	"lxc":     {"cgroups", "container", "trace"},
 	"native":  {"cgroups", "container", "durable", "ociconfig", "trace"},
 
 	"ociconfig": {"container"},

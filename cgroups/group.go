@@ -3,11 +3,10 @@ package cgroups
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -217,40 +216,15 @@ func (g *Group) Kill() error {
 // there has none.
 func (g *Group) Pids() ([]int, error) {
 	seen := map[int]bool{}
-	for i := range g.parent.host.hierarchies {
-		dir := filepath.Join(g.parent.host.hierarchies[i].dir, g.parent.name, g.name)
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.Name() != "cgroup.procs" {
-				return ignoreGone(err)
-			}
-			data, err := os.ReadFile(path)
-			for line := range strings.FieldsSeq(string(data)) {
-				if pid, err := strconv.Atoi(line); err == nil {
-					seen[pid] = true
-				}
-			}
-			return ignoreGone(err)
-		})
-		if err != nil {
-			return nil, fmt.Errorf("list processes of cgroup: %w", err)
+	for _, h := range g.parent.host.hierarchies {
+		if err := addPids(seen, filepath.Join(h.dir, g.parent.name, g.name)); err != nil {
+			return nil, err
 		}
 		if g.parent.host.Version == 1 && len(seen) > 0 {
 			break // they are in all hierarchies, or on their way
 		}
 	}
-	pids := make([]int, 0, len(seen))
-	for pid := range seen {
-		pids = append(pids, pid)
-	}
-	slices.Sort(pids)
-	return pids, nil
-}
-
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	return err
+	return slices.Sorted(maps.Keys(seen)), nil
 }
 
 // End kills what is left in the cgroup, and removes it. In general nothing is left,
@@ -271,38 +245,11 @@ func (g *Group) Remove() error {
 	for i, dir := range g.parent.dirs {
 		err := unix.Unlinkat(dir, g.name, unix.AT_REMOVEDIR)
 		if err != nil && !errors.Is(err, unix.ENOENT) { // busy, or with children
-			err = rmdir(filepath.Join(g.parent.host.hierarchies[i].dir, g.parent.name, g.name))
+			err = Remove(filepath.Join(g.parent.host.hierarchies[i].dir, g.parent.name, g.name))
 		} else {
 			err = nil
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// rmdir removes a cgroup and those below it. A process that has ended leaves its
-// cgroup a moment after its parent was told, so EBUSY is waited for, a second at
-// most.
-func rmdir(dir string) error {
-	var dirs []string
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, path)
-		}
-		return nil // whatever is gone is fine
-	})
-	slices.Reverse(dirs) // children first
-	for _, d := range dirs {
-		var err error
-		for range 1000 {
-			if err = unix.Rmdir(d); !errors.Is(err, unix.EBUSY) {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return &os.PathError{Op: "remove cgroup", Path: d, Err: err}
-		}
-	}
-	return nil
 }

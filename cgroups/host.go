@@ -38,29 +38,21 @@ func None() *Host { return &Host{} }
 
 // Detect looks at the host.
 func Detect() (*Host, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(Root, &st); err != nil {
-		return nil, fmt.Errorf("no cgroups at %s: %w: mount them, or install cgroupfs-mount", Root, err)
+	dirs, err := Hierarchies()
+	if err != nil {
+		return nil, err
 	}
-	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+	if dirs[0] == Root {
 		data, err := os.ReadFile(filepath.Join(Root, "cgroup.controllers"))
 		if err != nil {
 			return nil, fmt.Errorf("detect cgroups: %w", err)
 		}
 		return &Host{Version: 2, hierarchies: []hierarchy{{Root, strings.Fields(string(data))}}}, nil
 	}
-	entries, err := os.ReadDir(Root)
-	if err != nil {
-		return nil, fmt.Errorf("detect cgroups: %w", err)
-	}
 	h := &Host{Version: 1}
-	for _, e := range entries {
-		dir := filepath.Join(Root, e.Name())
-		if !e.IsDir() || unix.Statfs(dir, &st) != nil || st.Type != unix.CGROUP_SUPER_MAGIC {
-			continue // a link: cpu and cpuacct may be in one hierarchy
-		}
+	for _, dir := range dirs {
 		var have []string
-		for c := range strings.SplitSeq(e.Name(), ",") {
+		for c := range strings.SplitSeq(filepath.Base(dir), ",") {
 			if slices.Contains(v1Controllers, c) {
 				have = append(have, c)
 			}
@@ -115,16 +107,19 @@ func (h *Host) Parent(name string) (p *Parent, err error) {
 			return nil, &os.PathError{Op: "open cgroup", Path: dir, Err: err}
 		}
 		p.dirs = append(p.dirs, fd)
-		switch {
-		case h.Version == 2:
-			err = handDown(x.dir, name, x.controllers)
-		case slices.Contains(x.controllers, "cpuset") && name != "": // the root has all, see Create
-			err = inheritCPUs(x.dir, name)
-		case slices.Contains(x.controllers, "blkio"):
-			h.ioWeight = firstFile(dir, "blkio.weight", "blkio.bfq.weight")
+		if h.Version == 2 {
+			if err := handDown(x.dir, name, x.controllers); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		if err != nil {
-			return nil, err
+		if slices.Contains(x.controllers, "cpuset") && name != "" { // the root has all, see Create
+			if err := inheritCPUs(x.dir, name); err != nil {
+				return nil, err
+			}
+		}
+		if slices.Contains(x.controllers, "blkio") {
+			h.ioWeight = firstFile(dir, "blkio.weight", "blkio.bfq.weight")
 		}
 	}
 	return p, nil
@@ -257,7 +252,7 @@ func (p *Parent) Close() error {
 	p.closeDirs()
 	var errs []error
 	for _, x := range p.host.hierarchies {
-		errs = append(errs, rmdir(filepath.Join(x.dir, p.name)))
+		errs = append(errs, Remove(filepath.Join(x.dir, p.name)))
 	}
 	return errors.Join(errs...)
 }

@@ -29,8 +29,8 @@ type Plan struct {
 // defaultPeriod is what a CPU quota is a part of: the kernel's own default, in µs.
 const defaultPeriod = 100_000
 
-// Plan turns limits into what to write; 0 is none, as in runc. A limit that this host can't keep is an
-// error, and nothing has been made.
+// Plan turns limits into what to write; 0 is none, as in runc. A limit that this host
+// can't keep is an error, and nothing has been made.
 func (h *Host) Plan(r *specs.LinuxResources) (Plan, error) {
 	if r == nil {
 		return Plan{}, nil
@@ -137,7 +137,7 @@ func (b *planner) cpu(c *specs.LinuxCPU) {
 		return
 	}
 	if c.Shares != nil && *c.Shares != 0 {
-		b.either("cpu", "cpu.shares", "cpu.weight", *c.Shares, sharesToWeight(*c.Shares))
+		b.either("cpu", "cpu.shares", "cpu.weight", *c.Shares, CPUWeight(*c.Shares))
 	}
 	var quota, period int64
 	if c.Quota != nil {
@@ -175,10 +175,10 @@ func (b *planner) cpu(c *specs.LinuxCPU) {
 	}
 }
 
-// sharesToWeight turns v1's shares (2 to 262144, 1024 the default) into v2's
+// CPUWeight turns v1's CPU shares (2 to 262144, 1024 the default) into v2's
 // weight (1 to 10000, 100 the default), on a straight line from end to end, as
 // crun and runc do.
-func sharesToWeight(shares uint64) uint64 {
+func CPUWeight(shares uint64) uint64 {
 	shares = min(max(shares, 2), 262144)
 	return 1 + (shares-2)*9999/262142
 }
@@ -209,7 +209,7 @@ func (b *planner) blockIO(io *specs.LinuxBlockIO) {
 		if b.host.Version == 1 && b.host.ioWeight == "" {
 			b.errs = append(b.errs, errors.New("this kernel weighs no block I/O (neither blkio.weight nor blkio.bfq.weight): leave --blkio-weight out"))
 		} else {
-			b.either("blkio", b.host.ioWeight, "io.weight", *io.Weight, "default "+weightToIO(uint64(*io.Weight)))
+			b.either("blkio", b.host.ioWeight, "io.weight", *io.Weight, "default "+IOWeight(uint64(*io.Weight)))
 		}
 	}
 	for _, t := range []struct {
@@ -271,8 +271,8 @@ func (b *planner) unified(files map[string]string) {
 	}
 }
 
-// weightToIO turns v1's weight (10 to 1000) into v2's (1 to 10000).
-func weightToIO(weight uint64) string {
+// IOWeight turns v1's weight of block I/O (10 to 1000) into v2's (1 to 10000).
+func IOWeight(weight uint64) string {
 	weight = min(max(weight, 10), 1000)
 	return strconv.FormatUint(1+(weight-10)*9999/990, 10)
 }

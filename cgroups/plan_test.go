@@ -77,7 +77,26 @@ func TestStatsFiles(t *testing.T) {
 	if r, w := ioServiceBytes([]string{"8:0 Read 1", "8:0 Write 2", "8:0 Sync 9", "Total 12"}); r != 1 || w != 2 {
 		t.Errorf("io_service_bytes: %d, %d", r, w)
 	}
+	if r, w := ioStat(nil); r != -1 || w != -1 {
+		t.Errorf("no io.stat: %d, %d", r, w)
+	}
+	if r, w := ioServiceBytes(nil); r != -1 || w != -1 {
+		t.Errorf("no io_service_bytes: %d, %d", r, w)
+	}
 	if n, ok := keyed([]string{"low 1", "oom_kill 3"}, "oom_kill"); !ok || n != 3 {
 		t.Errorf("keyed: %d, %v", n, ok)
+	}
+}
+
+func TestWeights(t *testing.T) {
+	for shares, want := range map[uint64]uint64{0: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 40: 10000} {
+		if got := CPUWeight(shares); got != want {
+			t.Errorf("CPUWeight(%d) = %d, want %d", shares, got, want)
+		}
+	}
+	for weight, want := range map[uint64]string{10: "1", 500: "4950", 1000: "10000"} {
+		if got := IOWeight(weight); got != want {
+			t.Errorf("IOWeight(%d) = %q, want %q", weight, got, want)
+		}
 	}
 }

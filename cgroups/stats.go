@@ -19,24 +19,34 @@ type Stats struct {
 }
 
 // Stats reads the accounting.
-func (g *Group) Stats() Stats {
-	s := Stats{CPU: -1, Pids: g.number("pids", "pids.current")}
-	if g.parent.host.Version == 2 {
-		s.Memory, s.MemoryLimit = g.number("memory", "memory.current"), g.number("memory", "memory.max")
-		if usec, ok := keyed(g.lines("cpu", "cpu.stat"), "usage_usec"); ok {
+func (g *Group) Stats() Stats { return ReadStats(g.parent.host.Version, g.lines) }
+
+// ReadStats makes a cgroup's accounting of the lines of its files, which lines gives;
+// nil: there is no such file. version is where the controllers are, 1 or 2.
+func ReadStats(version int, lines func(controller, file string) []string) Stats {
+	number := func(controller, file string) int64 {
+		if n, err := strconv.ParseInt(strings.Join(lines(controller, file), ""), 10, 64); err == nil {
+			return n
+		}
+		return -1 // it isn't there, or says "max"
+	}
+	s := Stats{CPU: -1, Pids: number("pids", "pids.current")}
+	if version == 2 {
+		s.Memory, s.MemoryLimit = number("memory", "memory.current"), number("memory", "memory.max")
+		if usec, ok := keyed(lines("cpu", "cpu.stat"), "usage_usec"); ok {
 			s.CPU = time.Duration(usec) * time.Microsecond
 		}
-		s.BlockRead, s.BlockWrite = ioStat(g.lines("io", "io.stat"))
+		s.BlockRead, s.BlockWrite = ioStat(lines("io", "io.stat"))
 		return s
 	}
-	s.Memory, s.MemoryLimit = g.number("memory", "memory.usage_in_bytes"), g.number("memory", "memory.limit_in_bytes")
+	s.Memory, s.MemoryLimit = number("memory", "memory.usage_in_bytes"), number("memory", "memory.limit_in_bytes")
 	if s.MemoryLimit >= 1<<62 { // v1 writes "no limit" as the largest number of pages
 		s.MemoryLimit = -1
 	}
-	if ns := g.number("cpuacct", "cpuacct.usage"); ns >= 0 {
+	if ns := number("cpuacct", "cpuacct.usage"); ns >= 0 {
 		s.CPU = time.Duration(ns)
 	}
-	s.BlockRead, s.BlockWrite = ioServiceBytes(g.lines("blkio", "blkio.throttle.io_service_bytes"))
+	s.BlockRead, s.BlockWrite = ioServiceBytes(lines("blkio", "blkio.throttle.io_service_bytes"))
 	return s
 }
 
@@ -64,14 +74,6 @@ func (g *Group) lines(controller, file string) []string {
 	return strings.Split(strings.TrimSpace(string(data)), "\n")
 }
 
-// number is a file with one number, -1 where it isn't there or says "max".
-func (g *Group) number(controller, file string) int64 {
-	if n, err := strconv.ParseInt(strings.Join(g.lines(controller, file), ""), 10, 64); err == nil {
-		return n
-	}
-	return -1
-}
-
 // keyed finds the number behind a key in a flat keyed file, "KEY VALUE" a line.
 func keyed(lines []string, key string) (int64, bool) {
 	for _, line := range lines {
@@ -85,6 +87,9 @@ func keyed(lines []string, key string) (int64, bool) {
 
 // ioStat adds up v2's io.stat: "8:0 rbytes=1 wbytes=2 …" a device.
 func ioStat(lines []string) (read, write int64) {
+	if lines == nil {
+		return -1, -1
+	}
 	for _, line := range lines {
 		for field := range strings.FieldsSeq(line) {
 			k, v, _ := strings.Cut(field, "=")
@@ -102,6 +107,9 @@ func ioStat(lines []string) (read, write int64) {
 
 // ioServiceBytes adds up v1's file: "8:0 Read 4096" a device and kind.
 func ioServiceBytes(lines []string) (read, write int64) {
+	if lines == nil {
+		return -1, -1
+	}
 	for _, line := range lines {
 		f := strings.Fields(line)
 		if len(f) != 3 {

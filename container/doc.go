@@ -24,8 +24,9 @@
 //
 // # Invariants
 //
-//   - State is only changed under the container's lock, and every change is
-//     saved (atomically) before anybody is told of it.
+//   - State is only changed under the container's lock, and every change is in
+//     config.json (atomically) before anybody is told of it: see save.go. But for
+//     one, which the next daemon finds out by itself: that the container runs.
 //   - One goroutine, monitor, ends a run: it waits for the process, then for the
 //     last byte of output, unmounts, cleans up, and only then is the container
 //     "not running". So whoever saw Wait return can remove it or start it again.

@@ -39,15 +39,20 @@ func ParseIDs(s string) (IDs, error) {
 // String is FIRST:COUNT.
 func (i IDs) String() string { return fmt.Sprintf("%d:%d", i.First, i.Count) }
 
+// rootless: the ids are those of the daemon's own user namespace.
+func (i IDs) rootless() bool { return i.First == 0 && i.Count > 0 }
+
+// overlaps reports whether an id is in both.
+func (i IDs) overlaps(j IDs) bool {
+	return uint64(i.First) < uint64(j.First)+uint64(j.Count) && uint64(j.First) < uint64(i.First)+uint64(i.Count)
+}
+
 // idPool gives each container that wants one a range that no other has.
 type idPool struct {
 	mu    sync.Mutex
 	all   IDs
-	taken map[uint32]bool // by its first id
+	taken map[IDs]bool
 }
-
-// rootless: the ids are those of the daemon's own user namespace.
-func (i IDs) rootless() bool { return i.First == 0 && i.Count > 0 }
 
 func (p *idPool) take() (*IDs, error) {
 	if p.all.rootless() {
@@ -57,12 +62,26 @@ func (p *idPool) take() (*IDs, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for n := uint32(0); n+idsEach <= p.all.Count; n += idsEach {
-		if first := p.all.First + n; !p.taken[first] {
-			p.taken[first] = true
-			return &IDs{first, idsEach}, nil
+		if ids := (IDs{p.all.First + n, idsEach}); p.free(ids) {
+			p.taken[ids] = true
+			return &ids, nil
 		}
 	}
 	return nil, fmt.Errorf("--userns auto: all of the daemon's --userns-range %s is taken: remove containers, or give it a larger one", p.all)
+}
+
+// free reports whether nobody has any of the ids; p.mu is held. A container that was
+// made while the daemon's range was another may have a part of several of ours.
+func (p *idPool) free(ids IDs) bool {
+	if p.taken[ids] {
+		return false
+	}
+	for other := range p.taken {
+		if other.overlaps(ids) {
+			return false
+		}
+	}
+	return true
 }
 
 // keep takes the range of a container that had it before the daemon was started.
@@ -70,14 +89,15 @@ func (p *idPool) keep(ids *IDs) {
 	if ids != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.taken[ids.First] = true
+		p.taken[*ids] = true
 	}
 }
 
-func (p *idPool) free(ids *IDs) {
+// release gives a range back.
+func (p *idPool) release(ids *IDs) {
 	if ids != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.taken, ids.First)
+		delete(p.taken, *ids)
 	}
 }

@@ -60,9 +60,14 @@ func WriteTree(ctx context.Context, dir string, w io.Writer) error {
 
 // WriteEntry writes one entry of an open directory, with all below it, to w as a
 // tar stream like WriteTree's, in which it is called name; "" gives a directory's
-// content alone, below "./".
+// content alone, below "./". entry is one name, or "." for the directory itself;
+// anything that would lead out of the directory is fs.ErrInvalid.
 func WriteEntry(ctx context.Context, dir *os.File, entry, name string, w io.Writer) error {
-	if err := writeEntry(ctx, dir, entry, name, w); err != nil {
+	err := fs.ErrInvalid
+	if entry != ".." && !strings.Contains(entry, "/") {
+		err = writeEntry(ctx, dir, entry, name, w)
+	}
+	if err != nil {
 		return fmt.Errorf("write tar of %s: %w", entry, err)
 	}
 	return nil

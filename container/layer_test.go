@@ -238,6 +238,29 @@ func TestXattrs(t *testing.T) {
 }
 
 // WriteTree knows no marks, and stays on its mount.
+// What isn't a name in the directory would lead out of it.
+func TestWriteEntryStaysInside(t *testing.T) {
+	outside := t.TempDir()
+	if err := os.Mkdir(filepath.Join(outside, "in"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(filepath.Join(outside, "in"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	for _, entry := range []string{"/", "..", "../in", "/etc"} {
+		var b bytes.Buffer
+		if err := container.WriteEntry(t.Context(), dir, entry, "x", &b); !errors.Is(err, os.ErrInvalid) || b.Len() > 0 {
+			t.Errorf("%q: %v, and %d bytes", entry, err, b.Len())
+		}
+	}
+	var b bytes.Buffer
+	if err := container.WriteEntry(t.Context(), dir, ".", "x", &b); err != nil || len(list(t, b.Bytes())) != 1 {
+		t.Errorf("itself: %v, %q", err, list(t, b.Bytes()))
+	}
+}
+
 func TestWriteTree(t *testing.T) {
 	needRoot(t)
 	dir := filesystem(t, "mkdir -p etc proc; touch etc/.wh.x .wh..wh..opq file; mkdir other; touch other/below").RWPath

@@ -45,6 +45,12 @@ func (m *mounts) release(ctx context.Context, c *Container) error {
 	return nil
 }
 
+func (m *mounts) byHandOnly() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.byHand && m.users == 0
+}
+
 func (c *Container) mount(ctx context.Context) error {
 	fsys := c.Record().Filesystem
 	was := fsys.Union

@@ -43,16 +43,13 @@ func (s *Store) Rename(c *Container, name string) error {
 	}
 	s.mu.Unlock()
 
-	var old string
+	old := name // to be given back, should the record not be saved
 	err := c.change(func(r *Record) { old, r.Name = r.Name, name })
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	delete(s.names, old)
+	s.mu.Unlock()
 	if err != nil {
-		delete(s.names, name)
 		return err
-	}
-	if old != "" {
-		delete(s.names, old)
 	}
 	c.emit(ActionRename, nil)
 	return c.flush()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,7 +17,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"docker2013/durable"
 	"docker2013/trace"
 )
 
@@ -76,108 +74,7 @@ type Spec struct {
 	Name     string // "": none
 }
 
-// Open loads the containers below root and brings their states in line with the
-// truth: what still runs is adopted, what doesn't is cleaned up and marked.
-func Open(ctx context.Context, root string, opts Options) (*Store, error) {
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return nil, fmt.Errorf("open containers: %w", err)
-	}
-	w, err := newWatcher(opts.Log)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{root: root, opts: opts, watcher: w, ids: idPool{all: opts.IDs, taken: map[uint32]bool{}}, list: map[string]*Container{}, names: map[string]*Container{}}
-	entries, err := os.ReadDir(root)
-	if err != nil {
-		return nil, fmt.Errorf("open containers: %w", err)
-	}
-	for _, e := range entries {
-		dir := filepath.Join(root, e.Name())
-		if strings.HasPrefix(e.Name(), tmpPrefix) {
-			if err := os.RemoveAll(dir); err != nil {
-				opts.Log.Warn("remove a half-removed container", "dir", dir, "err", err)
-			}
-			continue
-		}
-		if err := durable.Sweep(dir); err != nil {
-			opts.Log.Warn("remove half-written files", "dir", dir, "err", err)
-		}
-		c, err := s.load(dir)
-		if err != nil {
-			// One bad folder must not cost the others. It is left as it is.
-			opts.Log.Error("container can't be loaded; its folder is left alone", "dir", dir, "err", err)
-			continue
-		}
-		if err := c.restore(ctx); err != nil {
-			opts.Log.Error("restore container", "container", c.id, "err", err)
-		}
-		s.list[c.id] = c
-		if name := c.record.Name; name != "" {
-			s.names[name] = c
-		}
-	}
-	return s, nil
-}
-
-// load reads one container's folder.
-func (s *Store) load(dir string) (*Container, error) {
-	data, err := os.ReadFile(filepath.Join(dir, recordFile))
-	if errors.Is(err, os.ErrNotExist) {
-		if removeUnborn(dir) {
-			return nil, fmt.Errorf("no config.json: the daemon died while it was made; removed")
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	var r Record
-	if err := json.Unmarshal(data, &r); err != nil {
-		return nil, fmt.Errorf("read config.json: %w", err)
-	}
-	if r.Id != filepath.Base(dir) {
-		return nil, fmt.Errorf("config.json is of container %q", r.Id)
-	}
-	s.rebase(&r, dir)
-	c, err := s.container(r, map[string]string{})
-	if err != nil {
-		return nil, err
-	}
-	c.changes, c.written, c.flushed = 1, 1, 1 // it comes from the disk
-	s.ids.keep(r.Filesystem.IDs)
-	data, err = os.ReadFile(filepath.Join(dir, userDataFile))
-	if err == nil {
-		err = json.Unmarshal(data, &c.userData)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("read userdata.json: %w", err)
-	}
-	return c, nil
-}
-
-// removeUnborn removes the folder of a container whose creation was cut short:
-// no record, and nothing written by anybody. It reports whether it did.
-func removeUnborn(dir string) bool {
-	for _, sub := range []string{"rootfs", "rw"} {
-		if err := os.Remove(filepath.Join(dir, sub)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return false
-		}
-	}
-	_ = os.Remove(filepath.Join(dir, userDataFile))
-	return os.Remove(dir) == nil
-}
-
-// rebase makes a record's absolute paths right for where it is now. In 2013 a
-// data directory that was moved was lost.
-func (s *Store) rebase(r *Record, dir string) {
-	r.Root = dir
-	r.Filesystem.RootFS = filepath.Join(dir, "rootfs")
-	r.Filesystem.RWPath = filepath.Join(dir, "rw")
-	r.Filesystem.Layers = slices.Clone(r.Filesystem.Layers)
-	for i, layer := range r.Filesystem.Layers {
-		r.Filesystem.Layers[i] = s.opts.Layer(filepath.Base(layer))
-	}
-}
-
+// container is one with this record, on the path that the record names.
 func (s *Store) container(r Record, userData map[string]string) (*Container, error) {
 	if r.Engine == "" {
 		r.Engine = Classic
@@ -192,146 +89,107 @@ func (s *Store) container(r Record, userData map[string]string) (*Container, err
 	return c, nil
 }
 
-// restore finds out what became of a container while no daemon watched.
-func (c *Container) restore(ctx context.Context) error {
-	process, err := c.runtime.Adopt(ctx, &c.record)
-	if err == nil {
-		return c.adopt(ctx, process)
-	}
-	if !errors.Is(err, ErrNotRunning) {
-		return err
-	}
-	end := Exit{Code: ExitUnknown, Err: ErrUnseen}
-	ended, known := errors.AsType[*EndedError](err)
-	if known {
-		end = ended.Exit
-	}
-	fsys := c.record.Filesystem
-	mounted, err := c.union.Mounted(&fsys)
-	if err == nil && mounted {
-		err = c.unmount(ctx)
-	}
-	if !c.record.State.Running && !known {
-		return err
-	}
-	serr := c.change(func(r *Record) {
-		r.State.Running, r.State.Paused, r.State.Pid = false, false, 0
-		r.State.ExitCode, r.State.FinishedAt = end.Code, time.Now()
-		r.State.Error = ""
-		if end.Err != nil {
-			r.State.Error = end.Err.Error()
-		}
-	})
-	if serr == nil {
-		serr = c.flush()
-	}
-	return errors.Join(err, serr)
-}
-
-// adopt takes up a container that another daemon started.
-func (c *Container) adopt(ctx context.Context, process Process) error {
-	r := newRun()
-	r.process = process
-	c.run = r
-	c.mounts.users = 1 // its root
-	close(r.started)
-	err := c.change(func(rec *Record) {
-		rec.State.Running, rec.State.Pid = true, process.Pid()
-		if rec.State.StartedAt.IsZero() {
-			rec.State.StartedAt = time.Now()
-		}
-	})
-	go c.monitor(context.WithoutCancel(c.ctx(ctx)), r)
-	if err != nil {
-		return err
-	}
-	return c.flush()
-}
-
 // Create makes a container: its folder and its record. Nothing runs yet. Both
-// are durable when Start has returned.
+// are durable when Start or Save has returned. ErrCantRun.
 func (s *Store) Create(ctx context.Context, spec Spec) (c *Container, err error) {
 	step := trace.Step(ctx, "container.create", "command", spec.Path)
 	defer func() { step.End(err) }()
 	if s.opts.IDs.rootless() {
 		spec.Config.UsernsMode = UsernsAuto
 	}
-	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
-		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
-		if err := engine.Runtime.Check(&draft); err != nil {
-			return nil, cantRun{err}
-		}
-	}
-	s.mu.Lock()
-	err = s.free(spec.Name)
-	s.mu.Unlock()
-	if err != nil {
+	if err := s.check(spec); err != nil {
 		return nil, cantRun{err}
 	}
 	id, dir, err := s.newDir()
 	if err != nil {
 		return nil, fmt.Errorf("create container: %w", err)
 	}
+	var ids *IDs
 	defer func() {
 		if err != nil {
+			s.ids.release(ids)
 			_ = os.RemoveAll(dir) // nothing is mounted and nobody has it
 		}
 	}()
-	var ids *IDs
 	if spec.Config.UsernsMode == UsernsAuto {
 		if ids, err = s.ids.take(); err != nil {
 			return nil, cantRun{err}
 		}
-		defer func() {
-			if err != nil {
-				s.ids.free(ids)
-			}
-		}()
 	}
 	step.Container(id, spec.Engine)
 	step.Set("dir", dir)
-	for _, sub := range []string{"rootfs", "rw"} {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
-			return nil, fmt.Errorf("create container: %w", err)
+	c, err = s.container(newRecord(spec, id, dir, ids), maps.Clone(spec.UserData))
+	if err == nil {
+		c.record.Filesystem.Union = c.union.Name()
+		err = c.makeFolder()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create container: %w", err)
+	}
+	if err := s.add(c); err != nil {
+		return nil, cantRun{err}
+	}
+	c.emit(ActionCreate, nil)
+	return c, nil
+}
+
+// check says what no container can be made from, before anything is.
+func (s *Store) check(spec Spec) error {
+	if engine, ok := s.opts.Engines[cmp.Or(spec.Engine, Classic)]; ok {
+		draft := Record{Path: spec.Path, Args: spec.Args, Config: spec.Config, Filesystem: Filesystem{Layers: spec.Layers}}
+		if err := engine.Runtime.Check(&draft); err != nil {
+			return err
 		}
 	}
-	if spec.Config.Hostname == "" {
-		spec.Config.Hostname = id
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free(spec.Name)
+}
+
+// newRecord is the first record of a container whose folder is dir.
+func newRecord(spec Spec, id, dir string, ids *IDs) Record {
+	spec.Config.Hostname = cmp.Or(spec.Config.Hostname, id)
+	if spec.Args == nil {
+		spec.Args = []string{} // as 2013 wrote it: [] and not null
 	}
-	r := Record{Id: id, Name: spec.Name, Root: dir, Created: time.Now(), Path: spec.Path, Args: spec.Args,
+	return Record{Id: id, Name: spec.Name, Root: dir, Created: time.Now(), Path: spec.Path, Args: spec.Args,
 		Config: spec.Config, Engine: spec.Engine,
 		Filesystem: Filesystem{
 			RootFS: filepath.Join(dir, "rootfs"), RWPath: filepath.Join(dir, "rw"),
 			Layers: spec.Layers, IDs: ids,
 		}}
-	if r.Args == nil {
-		r.Args = []string{} // as 2013 wrote it: [] and not null
-	}
-	if c, err = s.container(r, maps.Clone(spec.UserData)); err != nil {
-		return nil, fmt.Errorf("create container: %w", err)
-	}
-	c.record.Filesystem.Union = c.union.Name()
-	// The record is last: with it the folder is a container.
-	for _, file := range []struct {
-		name  string
-		value any
-	}{{userDataFile, c.userData}, {recordFile, c.record}} {
-		if err := saveJSON(filepath.Join(dir, file.name), file.value); err != nil {
-			return nil, fmt.Errorf("create container: %w", err)
+}
+
+// makeFolder fills a new container's folder. The record is last: with it the folder
+// is a container.
+func (c *Container) makeFolder() error {
+	for _, dir := range []string{c.record.Filesystem.RootFS, c.record.Filesystem.RWPath} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
 		}
 	}
+	if err := saveJSON(filepath.Join(c.dir, userDataFile), c.userData); err != nil {
+		return err
+	}
+	if err := saveJSON(filepath.Join(c.dir, recordFile), c.record); err != nil {
+		return err
+	}
 	c.changes, c.written = 1, 1
+	return nil
+}
+
+// add puts a container into the lists, unless somebody has just taken its name.
+func (s *Store) add(c *Container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.free(spec.Name); err != nil {
-		return nil, err
+	if err := s.free(c.record.Name); err != nil {
+		return err
 	}
-	s.list[id] = c
-	if spec.Name != "" {
-		s.names[spec.Name] = c
+	s.list[c.id] = c
+	if c.record.Name != "" {
+		s.names[c.record.Name] = c
 	}
-	c.emit(ActionCreate, nil)
-	return c, nil
+	return nil
 }
 
 // newDir makes the folder of a new container, under an id that nobody has.
@@ -392,33 +250,6 @@ func (s *Store) UsesLayer(dir string) bool {
 	return false
 }
 
-// Remove deletes a container that doesn't run. A mount that was made by hand,
-// or that an earlier unmount left, goes with it.
-func (s *Store) Remove(ctx context.Context, c *Container) error {
-	c.mounts.mu.Lock()
-	defer c.mounts.mu.Unlock()
-	if c.mounts.users == 0 {
-		fsys := c.Record().Filesystem
-		if mounted, err := c.union.Mounted(&fsys); err == nil && mounted {
-			if err := c.unmount(c.ctx(ctx)); err != nil {
-				return err
-			}
-		}
-	}
-	if err := c.remove(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	delete(s.list, c.id)
-	if name := c.Record().Name; name != "" {
-		delete(s.names, name)
-	}
-	s.mu.Unlock()
-	s.ids.free(c.Record().Filesystem.IDs)
-	c.emit(ActionDestroy, nil)
-	return durable.SyncDir(s.root)
-}
-
 // Close stops every container and unmounts everything.
 func (s *Store) Close(ctx context.Context, grace time.Duration) error {
 	s.closing.Store(true)
@@ -438,10 +269,4 @@ func (s *Store) Close(ctx context.Context, grace time.Duration) error {
 	}
 	wg.Wait()
 	return errors.Join(append(errs, s.watcher.close())...)
-}
-
-func (m *mounts) byHandOnly() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.byHand && m.users == 0
 }

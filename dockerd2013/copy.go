@@ -70,16 +70,17 @@ func placeIn(s string) (ctr, file string, ok bool) {
 // copyOut writes a file or folder as a tar whose first entry it is. PATH/. is a
 // folder's content alone.
 func copyOut(ctx context.Context, root, name string, follow bool, w io.Writer) error {
-	if path.Clean(name) == "/" || strings.HasSuffix(name, "/.") {
-		dir, err := container.OpenFolder(root, name)
+	clean := path.Clean("/" + name)
+	if clean == "/" || strings.HasSuffix(name, "/.") {
+		dir, err := container.OpenFolder(root, clean)
 		if err != nil {
 			return err
 		}
 		defer dir.Close() // a name for it only
 		return container.WriteEntry(ctx, dir, ".", "", w)
 	}
-	base := path.Base(name)
-	parent, entry := path.Dir(path.Clean(name)), base
+	base := path.Base(clean)
+	parent, entry := path.Dir(clean), base
 	if follow {
 		var err error
 		if parent, entry, err = resolve(root, parent, entry); err != nil {
@@ -99,6 +100,7 @@ func copyOut(ctx context.Context, root, name string, follow bool, w io.Writer) e
 }
 
 // resolve follows the links that a name may be one of, as many as the kernel would.
+// What it returns is a folder and one name in it; of the root that is ".".
 func resolve(root, parent, entry string) (string, string, error) {
 	for range 40 {
 		dir, err := container.OpenFolder(root, parent)
@@ -115,7 +117,11 @@ func resolve(root, parent, entry string) (string, string, error) {
 		if !path.IsAbs(target) {
 			target = path.Join(parent, target)
 		}
-		parent, entry = path.Dir(path.Clean(target)), path.Base(target)
+		target = path.Clean(target)
+		if target == "/" {
+			return "/", ".", nil
+		}
+		parent, entry = path.Dir(target), path.Base(target)
 	}
 	return "", "", &os.PathError{Op: "open", Path: path.Join(parent, entry), Err: unix.ELOOP}
 }

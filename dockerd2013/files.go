@@ -91,15 +91,16 @@ func (d *Daemon) inRoot(ctx context.Context, c *rcli.Call, name string, do func(
 // CmdLs lists a directory of a container.
 func (d *Daemon) CmdLs(ctx context.Context, c *rcli.Call) error {
 	return d.inRoot(ctx, c, "ls", func(rootfs, path string) error {
-		dir, err := container.OpenFile(rootfs, path, os.O_RDONLY, 0)
+		// A directory, or nothing is opened: not a pipe, which waits for its other end.
+		dir, err := container.OpenFile(rootfs, path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+		if errors.Is(err, unix.ENOTDIR) {
+			return &os.PathError{Op: "ls", Path: path, Err: unix.ENOTDIR}
+		}
 		if err != nil {
 			return err
 		}
 		defer dir.Close() // opened to read
 		names, err := dir.Readdirnames(-1)
-		if errors.Is(err, unix.ENOTDIR) {
-			return &os.PathError{Op: "ls", Path: path, Err: unix.ENOTDIR}
-		}
 		if err != nil {
 			return err
 		}

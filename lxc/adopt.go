@@ -100,13 +100,13 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 
 // sweepIfThere sweeps a container that has a cgroup left.
 func (rt *Runtime) sweepIfThere(id string) error {
-	dirs, err := hierarchies()
+	dirs, err := inHierarchies(rt.parent)
 	if err != nil {
 		return err
 	}
 	for _, dir := range dirs {
 		for _, name := range []string{id, id + ".monitor"} {
-			if _, err := os.Stat(filepath.Join(dir, rt.parent, name)); err == nil {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 				return rt.sweep(id)
 			}
 		}

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
+	"docker2013/cgroups"
 	"docker2013/container"
 )
 
@@ -24,9 +24,6 @@ type cgroupHost struct {
 	Missing map[string]bool
 }
 
-// cgroupRoot is where cgroups are mounted (cgroups(7)).
-const cgroupRoot = "/sys/fs/cgroup"
-
 // v1Controllers are the controllers that config.lxc has lines for.
 var v1Controllers = []string{"devices", "memory", "cpu", "cpuset", "pids", "blkio"}
 
@@ -34,20 +31,20 @@ var v1Controllers = []string{"devices", "memory", "cpu", "cpuset", "pids", "blki
 // shown in a hierarchy's root.
 func probeCgroups(parent string) (cgroupHost, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(cgroupRoot, &st); err != nil {
-		return cgroupHost{}, fmt.Errorf("no cgroups at %s: %w: mount them, or install cgroupfs-mount", cgroupRoot, err)
+	if err := unix.Statfs(cgroups.Root, &st); err != nil {
+		return cgroupHost{}, fmt.Errorf("no cgroups at %s: %w: mount them, or install cgroupfs-mount", cgroups.Root, err)
 	}
 	if st.Type == unix.CGROUP2_SUPER_MAGIC {
 		return cgroupHost{Version: 2, Weight: "io.weight"}, nil
 	}
 	h := cgroupHost{Version: 1, Missing: map[string]bool{}}
 	for _, controller := range v1Controllers {
-		if _, err := os.Stat(filepath.Join(cgroupRoot, controller, "cgroup.procs")); err != nil {
+		if _, err := os.Stat(filepath.Join(cgroups.Root, controller, "cgroup.procs")); err != nil {
 			h.Missing[controller] = true
 		}
 	}
 	for _, name := range []string{"blkio.weight", "blkio.bfq.weight"} {
-		if _, err := os.Stat(filepath.Join(cgroupRoot, "blkio", parent, name)); err == nil {
+		if _, err := os.Stat(filepath.Join(cgroups.Root, "blkio", parent, name)); err == nil {
 			h.Weight = name
 			break
 		}
@@ -74,7 +71,7 @@ func limitLines(c container.Config, h cgroupHost) ([]string, error) {
 	}
 	need := func(controller string) error {
 		if h.Missing[controller] {
-			return fmt.Errorf("no cgroup controller %q on this host: leave that limit out, or mount it below %s", controller, cgroupRoot)
+			return fmt.Errorf("no cgroup controller %q on this host: leave that limit out, or mount it below %s", controller, cgroups.Root)
 		}
 		return nil
 	}
@@ -92,7 +89,7 @@ func limitLines(c container.Config, h cgroupHost) ([]string, error) {
 	if l.CPUShares != 0 {
 		errs = append(errs, need("cpu"))
 		if v2 {
-			add("cpu.weight", sharesToWeight(l.CPUShares))
+			add("cpu.weight", cgroups.CPUWeight(l.CPUShares))
 		} else {
 			add("cpu.shares", l.CPUShares)
 		}
@@ -120,24 +117,10 @@ func limitLines(c container.Config, h cgroupHost) ([]string, error) {
 		case h.Weight == "":
 			errs = append(errs, errors.New("this kernel weighs no block I/O (neither blkio.weight nor blkio.bfq.weight): leave --blkio-weight out"))
 		case v2:
-			add(h.Weight, blkioToIO(l.BlkioWeight))
+			add(h.Weight, "default "+cgroups.IOWeight(l.BlkioWeight))
 		default:
 			add(h.Weight, l.BlkioWeight)
 		}
 	}
 	return lines, errors.Join(errs...)
-}
-
-// sharesToWeight turns v1's shares (2 to 262144, 1024 the default) into v2's
-// weight (1 to 10000, 100 the default), on a straight line from end to end, as
-// crun and runc do.
-func sharesToWeight(shares uint64) uint64 {
-	shares = min(max(shares, 2), 262144)
-	return 1 + (shares-2)*9999/262142
-}
-
-// blkioToIO turns v1's weight (10 to 1000) into v2's (1 to 10000).
-func blkioToIO(weight uint64) string {
-	weight = min(max(weight, 10), 1000)
-	return "default " + strconv.FormatUint(1+(weight-10)*9999/990, 10)
 }

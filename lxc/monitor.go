@@ -37,6 +37,7 @@ type monitor struct {
 
 	mu      sync.Mutex
 	watches map[string]*watch
+	settles int // so far
 }
 
 const (
@@ -114,7 +115,10 @@ func (m *monitor) unwatch(name string, w *watch) {
 // settle returns when everything that was in the pipe has been read. Called
 // after lxc-start has ended, it makes sure that its last words were heard.
 func (m *monitor) settle() error {
-	name := fmt.Sprintf("settle-%p", new(int))
+	m.mu.Lock()
+	m.settles++
+	name := fmt.Sprintf("settle %d", m.settles) // a blank: no container's
+	m.mu.Unlock()
 	w := m.watch(name)
 	defer m.unwatch(name, w)
 	var b [msgSize]byte

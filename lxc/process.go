@@ -10,11 +10,11 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	golxc "github.com/lxc/go-lxc"
 	"golang.org/x/sys/unix"
 
+	"docker2013/cgroups"
 	"docker2013/container"
 )
 
@@ -54,7 +54,7 @@ func (p *process) withLXC(f func(*golxc.Container) error) error {
 // has ended. It is the one process in the cgroup; reading that, one doesn't
 // disturb lxc-start.
 func (p *process) firstPid() int {
-	data, err := os.ReadFile(filepath.Join(p.rt.hierarchy, p.rt.parent, p.id, "cgroup.procs"))
+	data, err := os.ReadFile(filepath.Join(p.rt.cgroup, p.id, "cgroup.procs"))
 	pids := strings.Fields(string(data))
 	if err != nil || len(pids) > 1 {
 		return p.askPid()
@@ -256,80 +256,12 @@ func (p *process) Update(r *container.Record) error {
 
 // Stats reads the container's accounting.
 func (p *process) Stats() (container.Stats, error) {
-	s := container.Stats{CPU: -1, Memory: -1, MemoryLimit: -1, BlockRead: -1, BlockWrite: -1, Pids: -1}
+	var s cgroups.Stats
 	err := p.withLXC(func(c *golxc.Container) error {
-		number := func(file string) int64 {
-			if n, err := strconv.ParseInt(strings.Join(c.CgroupItem(file), ""), 10, 64); err == nil {
-				return n
-			}
-			return -1 // no such controller, or "max"
-		}
-		s.Pids = number("pids.current")
-		if p.rt.host.Version == 2 {
-			s.Memory, s.MemoryLimit = number("memory.current"), number("memory.max")
-			if usec, ok := keyed(c.CgroupItem("cpu.stat"), "usage_usec"); ok {
-				s.CPU = time.Duration(usec) * time.Microsecond
-			}
-			s.BlockRead, s.BlockWrite = ioStat(c.CgroupItem("io.stat"))
-			return nil
-		}
-		s.Memory, s.MemoryLimit = number("memory.usage_in_bytes"), number("memory.limit_in_bytes")
-		if s.MemoryLimit >= 1<<62 { // v1 writes "no limit" as the largest number of pages
-			s.MemoryLimit = -1
-		}
-		if ns := number("cpuacct.usage"); ns >= 0 {
-			s.CPU = time.Duration(ns)
-		}
-		s.BlockRead, s.BlockWrite = ioServiceBytes(c.CgroupItem("blkio.throttle.io_service_bytes"))
+		s = cgroups.ReadStats(p.rt.host.Version, func(_, file string) []string { return c.CgroupItem(file) })
 		return nil
 	})
-	return s, err
-}
-
-// keyed finds the number behind a key in a flat keyed file, "KEY VALUE" a line.
-func keyed(lines []string, key string) (int64, bool) {
-	for _, line := range lines {
-		if k, v, _ := strings.Cut(line, " "); k == key {
-			n, err := strconv.ParseInt(v, 10, 64)
-			return n, err == nil
-		}
-	}
-	return 0, false
-}
-
-// ioStat adds up v2's io.stat: "8:0 rbytes=1 wbytes=2 …" a device.
-func ioStat(lines []string) (read, write int64) {
-	for _, line := range lines {
-		for field := range strings.FieldsSeq(line) {
-			k, v, _ := strings.Cut(field, "=")
-			n, _ := strconv.ParseInt(v, 10, 64)
-			switch k {
-			case "rbytes":
-				read += n
-			case "wbytes":
-				write += n
-			}
-		}
-	}
-	return read, write
-}
-
-// ioServiceBytes adds up v1's file: "8:0 Read 4096" a device and kind.
-func ioServiceBytes(lines []string) (read, write int64) {
-	for _, line := range lines {
-		f := strings.Fields(line)
-		if len(f) != 3 {
-			continue
-		}
-		n, _ := strconv.ParseInt(f[2], 10, 64)
-		switch f[1] {
-		case "Read":
-			read += n
-		case "Write":
-			write += n
-		}
-	}
-	return read, write
+	return container.Stats(s), err
 }
 
 // Pids lists the processes in the container's cgroup and below it.

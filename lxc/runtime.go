@@ -16,16 +16,16 @@ import (
 
 // Runtime is container.Runtime on LXC.
 type Runtime struct {
-	lxcpath   string // the folder of the containers
-	parent    string // our cgroup in every hierarchy
-	hierarchy string // one of them
-	program   string // lxc-start
-	self      []string
-	attacher  readOnly // self's program
-	host      cgroupHost
-	monitor   *monitor
-	log       *slog.Logger
-	running   map[string]int // lxc-starts that an earlier daemon left, by container
+	lxcpath  string // the folder of the containers
+	parent   string // our cgroup in every hierarchy
+	cgroup   string // its folder in one of them
+	program  string // lxc-start
+	self     []string
+	attacher readOnly // self's program
+	host     cgroupHost
+	monitor  *monitor
+	log      *slog.Logger
+	running  map[string]int // lxc-starts that an earlier daemon left, by container
 }
 
 var _ container.Runtime = (*Runtime)(nil)
@@ -51,7 +51,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := hierarchies()
+	dirs, err := inHierarchies(o.Cgroup)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		o.Log.Warn("a program inside a container can hold our own file, and write to it when we have ended", "err", err)
 	}
-	return &Runtime{attacher: attacher, lxcpath: o.Path, parent: o.Cgroup, hierarchy: dirs[0], program: program, self: o.Self,
+	return &Runtime{attacher: attacher, lxcpath: o.Path, parent: o.Cgroup, cgroup: dirs[0], program: program, self: o.Self,
 		host: host, monitor: m, log: o.Log, running: running}, nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"docker2013/container"
 	"docker2013/lxc"
 	"docker2013/overlay"
@@ -31,6 +33,7 @@ func TestMain(m *testing.M) {
 type engine struct {
 	*container.Store
 	rt    *lxc.Runtime
+	union *overlay.Union
 	layer string
 	root  string
 	name  string
@@ -77,7 +80,7 @@ func newEngine(t *testing.T) *engine {
 		if err := e.Close(context.Background(), 2*time.Second); err != nil {
 			t.Error(err)
 		}
-		if err := e.rt.Close(); err != nil {
+		if err := errors.Join(e.union.Close(), e.rt.Close()); err != nil {
 			t.Error(err)
 		}
 		for _, h := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*", "/run/lxc"} {
@@ -101,12 +104,11 @@ func (e *engine) open(t *testing.T) {
 	if e.rt, err = lxc.New(lxc.Options{Path: dir, Cgroup: e.name, Self: []string{self, "attach"}, Log: log}); err != nil {
 		t.Fatal(err)
 	}
-	union, err := overlay.New(filepath.Join(e.root, "overlay"))
-	if err != nil {
+	if e.union, err = overlay.New(filepath.Join(e.root, "overlay")); err != nil {
 		t.Fatal(err)
 	}
 	e.Store, err = container.Open(context.Background(), dir, container.Options{
-		Engines: map[string]container.Engine{container.Classic: {Union: union, Runtime: e.rt}}, Log: log,
+		Engines: map[string]container.Engine{container.Classic: {Union: e.union, Runtime: e.rt}}, Log: log,
 		Layer: func(name string) string { return filepath.Join(e.root, name) },
 	})
 	if err != nil {
@@ -193,6 +195,38 @@ func TestProgramThatCannotBeExecuted(t *testing.T) {
 				t.Errorf("state %+v", s)
 			}
 		})
+	}
+}
+
+// A container whose folder can't be deleted is gone nevertheless; the next start of a
+// daemon deletes what is left.
+func TestRemoveHalfWay(t *testing.T) {
+	e := newEngine(t)
+	c := e.create(t, container.Config{}, "/bin/true")
+	busy := filepath.Join(c.Dir(), "rw/busy")
+	if err := errors.Join(os.Mkdir(busy, 0o755), unix.Mount("none", busy, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(filepath.Dir(c.Dir()), "tmp-"+c.Id())
+	t.Cleanup(func() { _ = unix.Unmount(filepath.Join(left, "rw/busy"), unix.MNT_DETACH) })
+	if err := e.Remove(t.Context(), c); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("it was removed: %v", err)
+	}
+	if e.Get(c.Id()) != nil || len(e.List()) != 0 {
+		t.Error("it is in the list")
+	}
+	if err := e.Remove(t.Context(), c); !errors.Is(err, container.ErrRemoved) {
+		t.Errorf("a second time: %v", err)
+	}
+	if err := unix.Unmount(filepath.Join(left, "rw/busy"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Close(t.Context(), 0), e.rt.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e.open(t)
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left after the next start: %v", err)
 	}
 }
 

@@ -105,19 +105,6 @@ func TestLimitsThisHostLacks(t *testing.T) {
 	}
 }
 
-func TestWeights(t *testing.T) {
-	for shares, want := range map[uint64]uint64{0: 1, 2: 1, 1024: 39, 262144: 10000, 1 << 40: 10000} {
-		if got := sharesToWeight(shares); got != want {
-			t.Errorf("sharesToWeight(%d) = %d, want %d", shares, got, want)
-		}
-	}
-	for weight, want := range map[uint64]string{10: "default 1", 500: "default 4950", 1000: "default 10000"} {
-		if got := blkioToIO(weight); got != want {
-			t.Errorf("blkioToIO(%d) = %q, want %q", weight, got, want)
-		}
-	}
-}
-
 func TestStartError(t *testing.T) {
 	const noise = `lxc-start a 2026 ERROR    sync - ../src/lxc/sync.c:sync_wait:34 - An error occurred in another process (expected sequence number 7)
 lxc-start a 2026 ERROR    start - ../src/lxc/start.c:__lxc_start:2107 - Failed to spawn container "a"
