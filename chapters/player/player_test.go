@@ -29,7 +29,9 @@ func testModel(t *testing.T) *model {
 
 func (m *model) keysAre(keys ...string) {
 	for _, k := range keys {
-		m.press(k)
+		if cmd := m.press(k); cmd != nil {
+			m.Update(cmd())
+		}
 	}
 }
 
@@ -73,9 +75,9 @@ func TestEveryPageFits(t *testing.T) {
 					fits(t, m, c.ID+" "+name+", run")
 					m.scroll, m.outScroll = 1000, 1000
 					fits(t, m, c.ID+" "+name+", at its end")
-					m.source = true
+					m.over = source
 					fits(t, m, "source of "+name)
-					m.source = false
+					m.over = nothing
 				}
 			}
 		}
@@ -136,7 +138,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("the last page is %d", m.page)
 	}
 	m.keysAre("h")
-	if m.hint == "" {
+	if m.hint == nil || !strings.Contains(m.render(), chapters.In(m.Lang).Hint) {
 		t.Error("no hint")
 	}
 	m.keysAre("n")
