@@ -142,7 +142,7 @@ func cleanEnv() []string {
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return strings.HasPrefix(name, "DOCKER2013_") || strings.HasPrefix(name, "LC_") ||
-			slices.Contains([]string{"PATH", "DOCKER", "HTTP", "ROOT", "W", "FILES", "CHAPTER", "LANG", "LANGUAGE", "TERM", "BASH_ENV", "ENV"}, name)
+			slices.Contains([]string{"PATH", "DOCKER", "HTTP", "ROOT", "W", "FILES", "CHAPTER", "LANG", "LANGUAGE", "TERM", "COLUMNS", "LINES", "BASH_ENV", "ENV"}, name)
 	})
 	return append(env, "LC_ALL=C.UTF-8", "TERM=dumb")
 }

@@ -159,7 +159,11 @@ func (m *model) helpView(st styles) (head string, body []string) {
 		{"e", w.HelpShell}, {"h", w.HelpHint}, {"u", w.HelpReset}, {"o", w.HelpSolution},
 	} {
 		for i, text := range strings.Split(wrap(h.does, m.width-8), "\n") {
-			lines = append(lines, "  "+st.strong.Render(pad([]string{h.key, ""}[min(i, 1)], 5))+text)
+			key := st.strong.Render(pad([]string{h.key, ""}[min(i, 1)], 5))
+			if h.key == "" { // a heading
+				key, text = "", st.title.Render(text)
+			}
+			lines = append(lines, "  "+key+text)
 		}
 	}
 	return w.KeyHelp, m.window(lines, &m.overScroll)
