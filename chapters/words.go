@@ -25,8 +25,8 @@ type Words struct {
 
 var words = map[Lang]Words{
 	English: {
-		Question: "Before you look:", MeantToFail: "this is meant to fail", NotShown: "! not shown:", Line: "→ line %d", NoLine: "→ no such line",
-		NotRun: "! not run: this host has no", Failed: "it failed, as it was meant to: status %d", Source: "source:", Cites: "see:",
+		Question: "Before you look: ", MeantToFail: "this is meant to fail", NotShown: "! not shown:", Line: "→ line %d", NoLine: "→ no such line",
+		NotRun: "! not run: this host has no", Failed: "it failed, as it was meant to: status %d", Source: "source: ", Cites: "see: ",
 
 		Course: "docker2013: the course", Exercises: "On an exercise", Exercise: "Exercise", Level: "level %d", Ready: "enter runs it",
 		After: "What was to be seen", Running: "running…", Before: "first, what comes before it: %s", Held: "✓ all of it is there", NoSource: "this step names no source",

@@ -195,6 +195,7 @@ func TestMarkdown(t *testing.T) {
 		{"中\n文", "中文"},
 		{"- one\n- two\n  more", "• one\n• two more"},
 		{"1. one\n2. two", "1. one\n2. two"},
+		{"200. It is a sentence.", "200. It is a sentence."},
 		{"text\n\n- one\n\n- two", "text\n\n• one\n\n• two"},
 		{"`code` and [a link](http://x)", "`code` and a link (http://x)"},
 		{"```\n$ a\n  b\n```", "  $ a\n    b"},

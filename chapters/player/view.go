@@ -336,7 +336,7 @@ func (m *model) proseLines(step *chapters.Step, width int, st styles, after bool
 	text, w := m.chapter.Prose(m.Lang).Steps[step.ID], chapters.In(m.Lang)
 	all := m.text(text.Claim, width, st)
 	question := m.text(text.Question, width-2, st)
-	all += "\n\n" + st.strong.Render(w.Question) + "\n" + indent(question, "┃ ")
+	all += "\n\n" + st.strong.Render(strings.TrimSpace(w.Question)) + "\n" + indent(question, "┃ ")
 	lines := strings.Split(all, "\n")
 	if after {
 		lines = append(append(lines, ""), m.afterLines(step, width, st)...)
@@ -357,67 +357,63 @@ func (m *model) afterLines(step *chapters.Step, width int, st styles) []string {
 	all := st.strong.Render(w.After) + "\n" + m.text(m.chapter.Prose(m.Lang).Steps[step.ID].After, width, st)
 	lines := append(strings.Split(all, "\n"), "")
 	for _, ref := range step.References(m.Sources) {
-		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Source+" "+ref.String(), width)), "\n")...)
+		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Source+ref.String(), width)), "\n")...)
 	}
 	for _, cite := range step.Cites {
-		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Cites+" "+cite, width)), "\n")...)
+		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Cites+cite, width)), "\n")...)
 	}
 	return lines
 }
 
 // outputs are the commands and outputs of the paths, beside each other where there is
-// room; begin is the line where what they wrote begins.
+// room; a command that is the same on both stands above them. begin is the line where
+// what they wrote begins.
 func (m *model) outputs(step *chapters.Step, width int, st styles) (lines []string, begin int) {
 	paths := m.paths()
 	if len(paths) == 1 {
-		return m.output(step, paths[0], width, st, false)
+		lines = m.command(step, paths[0], width, st)
+		return append(append(lines, ""), m.output(step, paths[0], width, st)...), len(lines) + 1
 	}
-	if width < besideFrom {
-		for i, path := range paths {
-			out, at := m.output(step, path, width, st, true)
-			if i == 0 {
-				begin = at
-			} else {
-				lines = append(lines, "")
+	same := step.Run[paths[0]] == step.Run[paths[1]] && step.Fails[paths[0]] == step.Fails[paths[1]]
+	if same {
+		lines = append(m.command(step, paths[0], width, st), "")
+		begin = len(lines)
+	}
+	beside := width >= besideFrom
+	half := width
+	if beside {
+		half = (width - 3) / 2
+	}
+	var sides [][]string
+	for i, path := range paths {
+		side := []string{st.title.Render(string(path))}
+		if !same {
+			side = append(append(side, m.command(step, path, half, st)...), "")
+			if i == 0 || beside && len(side) < begin {
+				begin = len(side)
 			}
-			lines = append(lines, out...)
 		}
-		return lines, begin
+		sides = append(sides, append(side, m.output(step, path, half, st)...))
 	}
-	half := (width - 3) / 2
-	left, leftAt := m.output(step, paths[0], half, st, true)
-	right, rightAt := m.output(step, paths[1], half, st, true)
-	for i := range max(len(left), len(right)) {
+	if !beside {
+		return append(append(append(lines, sides[0]...), ""), sides[1]...), begin
+	}
+	for i := range max(len(sides[0]), len(sides[1])) {
 		line := func(side []string) string {
 			if i < len(side) {
 				return side[i]
 			}
 			return ""
 		}
-		lines = append(lines, pad(line(left), half)+" "+st.dim.Render("│")+" "+line(right))
+		lines = append(lines, pad(line(sides[0]), half)+" "+st.dim.Render("│")+" "+line(sides[1]))
 	}
-	return lines, min(leftAt, rightAt)
+	return lines, begin
 }
 
-// output is a path's command, its output with the evidence, and how it ended; begin is
-// where the output begins.
-func (m *model) output(step *chapters.Step, path chapters.Path, width int, st styles, named bool) (lines []string, begin int) {
-	w := chapters.In(m.Lang)
-	add := func(style lipgloss.Style, first, further, text string) {
-		room := max(8, width-max(lipgloss.Width(first), lipgloss.Width(further)))
-		for i, line := range strings.Split(ansi.Hardwrap(text, room, true), "\n") {
-			lead := further
-			if i == 0 {
-				lead = first
-			}
-			lines = append(lines, style.Render(lead+line))
-		}
-	}
-	if named {
-		lines = append(lines, st.title.Render(string(path)))
-	}
+// command is what a step runs on a path.
+func (m *model) command(step *chapters.Step, path chapters.Path, width int, st styles) (lines []string) {
 	if !step.On(path) {
-		return append(lines, st.dim.Render(w.NotHere)), 0
+		return nil
 	}
 	for i, line := range strings.Split(strings.TrimRight(step.Run[path], "\n"), "\n") {
 		for n, text := range codeLines(line, width-2) {
@@ -425,13 +421,27 @@ func (m *model) output(step *chapters.Step, path chapters.Path, width int, st st
 		}
 	}
 	if step.Fails[path] {
-		add(st.note, "", "", "("+w.MeantToFail+")")
+		for line := range strings.SplitSeq(wrap("("+chapters.In(m.Lang).MeantToFail+")", width), "\n") {
+			lines = append(lines, st.note.Render(line))
+		}
 	}
-	lines = append(lines, "")
-	begin = len(lines)
+	return lines
+}
+
+// output is what a path's command wrote, with the evidence, and how it ended.
+func (m *model) output(step *chapters.Step, path chapters.Path, width int, st styles) (lines []string) {
+	w := chapters.In(m.Lang)
+	if !step.On(path) {
+		return []string{st.dim.Render(w.NotHere)}
+	}
+	add := func(style lipgloss.Style, lead, text string) {
+		for i, line := range strings.Split(wrap(text, max(8, width-2)), "\n") {
+			lines = append(lines, style.Render([]string{lead, "  "}[min(i, 1)]+line))
+		}
+	}
 	r := m.results[key{m.chapter.ID, step.ID, path}]
 	if r == nil {
-		return append(lines, st.dim.Render(w.Ready)), 0
+		return []string{st.dim.Render(w.Ready)}
 	}
 	notes := map[int][]string{} // by line
 	matched := map[int]bool{}
@@ -446,10 +456,10 @@ func (m *model) output(step *chapters.Step, path chapters.Path, width int, st st
 	for i, line := range r.Output {
 		line = clean(line)
 		if !matched[i] {
-			add(lipgloss.NewStyle(), "  ", "  ", line)
+			add(lipgloss.NewStyle(), "  ", line)
 			continue
 		}
-		add(st.match, "▶ ", "  ", line)
+		add(st.match, "▶ ", line)
 		for _, note := range notes[i] {
 			for n, text := range strings.Split(wrap(note, max(8, width-5)), "\n") {
 				lines = append(lines, st.note.Render([]string{"  ╰─ ", "     "}[min(n, 1)]+text))
@@ -461,9 +471,9 @@ func (m *model) output(step *chapters.Step, path chapters.Path, width int, st st
 		if m.catching != "" {
 			text = fmt.Sprintf(w.Before, m.catching)
 		}
-		return append(lines, st.dim.Render(text)), begin
+		return append(lines, st.dim.Render(text))
 	}
-	return append(lines, m.ending(r, width, st)...), begin
+	return append(lines, m.ending(r, width, st)...)
 }
 
 // codeLines breaks a line of a script at its spaces; what goes on stands further in.
