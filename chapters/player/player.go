@@ -43,6 +43,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		m.jobs.wait()
 		if len(m.stage.shells) > 0 {
 			fmt.Fprintln(os.Stderr, chapters.In(m.Lang).TakingAway)
+			_, rerr := o.Host.Revive(context.WithoutCancel(ctx))
+			err = errors.Join(err, rerr)
 		}
 		err = errors.Join(err, m.stage.close(ctx))
 	}()
@@ -189,8 +191,9 @@ type (
 		path  string
 		lines []string
 	}
-	saidMsg struct{ text string }
-	doneMsg struct{ err error } // the job has ended
+	saidMsg   struct{ text string }
+	noticeMsg struct{ text string } // for the last line
+	doneMsg   struct{ err error }   // the job has ended
 )
 
 func (m *model) Init() tea.Cmd { return nil }
@@ -226,6 +229,8 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.xrays[msg.path] = msg.lines
 	case saidMsg:
 		m.said = append(m.said, msg.text)
+	case noticeMsg:
+		m.problem = msg.text
 	case doneMsg:
 		m.running, m.catching = false, ""
 		if msg.err != nil && !errors.Is(msg.err, context.Canceled) {
@@ -537,7 +542,17 @@ func (m *model) job(do func(ctx context.Context) error) tea.Cmd {
 	go func() {
 		defer close(done)
 		defer cancel()
-		err := do(ctx)
+		w := chapters.In(m.Lang)
+		revived, err := m.Host.Revive(ctx)
+		if revived {
+			m.send(noticeMsg{w.Revived})
+		}
+		if err == nil {
+			err = do(ctx)
+		}
+		if !m.Host.Answers() {
+			m.send(noticeMsg{w.DaemonGone})
+		}
 		m.send(doneMsg{err})
 	}()
 	return nil
