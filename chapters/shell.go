@@ -113,7 +113,7 @@ func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) 
 		}
 	}
 	s.env = append(cleanEnv(), s.host.variables(s.dir, c, path)...)
-	s.env = append(s.env, "PATH="+s.host.Bin+":"+os.Getenv("PATH"), "DOCKER2013_LABEL="+labelKey+"="+s.label,
+	s.env = append(s.env, "PATH="+s.host.Bin+":"+os.Getenv("PATH"), "DOCKER2013_LABEL="+labelKey+"="+s.label, "COURSE="+s.host.Name(),
 		"COURSE_STATE="+s.state(""), "BASH_ENV="+s.state("prelude"), s.mark)
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -412,7 +412,12 @@ func (c *Container) setPaused(to bool, already error, do func(Process) error) er
 		return fmt.Errorf("container %s: %w", c.id, already)
 	}
 	if err := do(r.process); err != nil {
-		return fmt.Errorf("container %s: %w", c.id, err)
+		select {
+		case <-r.ended: // it was just ending: there is nothing to freeze any more
+			return fmt.Errorf("container %s: %w", c.id, ErrNotRunning)
+		case <-time.After(time.Second):
+			return fmt.Errorf("container %s: %w", c.id, err)
+		}
 	}
 	if err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running }); err != nil {
 		return err

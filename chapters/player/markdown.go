@@ -21,6 +21,11 @@ func markdown(source string, width int, st styles) string {
 	return strings.TrimRight(strings.Join(p.lines, "\n"), "\n ")
 }
 
+// Text lays out a text of a chapter for a width.
+func Text(source string, width int, colour bool) string {
+	return markdown(source, width, newStyles(colour))
+}
+
 // page is a text while it is laid out.
 type page struct {
 	src   []byte

@@ -460,8 +460,8 @@ func (m *model) scrollBy(lines int) {
 	m.outScroll = max(0, m.outScroll+lines)
 }
 
-// xrayPath is xray's --path for the paths that are played.
-func (m *model) xrayPath() string {
+// played are the paths that are played, in a word, which is xray's --path too.
+func (m *model) played() string {
 	if paths := m.paths(); len(paths) == 1 {
 		return string(paths[0])
 	}
@@ -470,7 +470,7 @@ func (m *model) xrayPath() string {
 
 // showXray shows how a container is made on the paths that are played: what xray says.
 func (m *model) showXray() tea.Cmd {
-	path := m.xrayPath()
+	path := m.played()
 	m.show(xray)
 	if len(m.xrays[path]) > 0 {
 		return nil

@@ -75,9 +75,13 @@ func TestEveryPageFits(t *testing.T) {
 					fits(t, m, c.ID+" "+name+", run")
 					m.scroll, m.outScroll = 1000, 1000
 					fits(t, m, c.ID+" "+name+", at its end")
-					m.over = source
-					fits(t, m, "source of "+name)
+					for _, m.over = range []overlay{source, xray, help} {
+						fits(t, m, "over "+name)
+					}
 					m.over = nothing
+					m.problem = strings.Repeat("it is long, and has to be told. ", 9)
+					fits(t, m, "a problem on "+name)
+					m.problem = ""
 				}
 			}
 		}

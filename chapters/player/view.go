@@ -51,23 +51,31 @@ func (m *model) render() string {
 	default:
 		head, body = m.pageView(st)
 	}
-	foot := m.keys(st)
-	if m.problem != "" {
-		foot = st.bad.Render(ansi.Truncate(m.problem, m.width, "…"))
+	foot := []string{m.keys(st)}
+	if m.problem != "" { // it may need more lines than one
+		foot = strings.Split(wrap(m.problem, m.width), "\n")
+		foot = foot[:min(len(foot), m.inner())]
+		body = body[:len(body)+1-len(foot)]
+		for i := range foot {
+			foot[i] = st.bad.Render(foot[i])
+		}
 	}
-	more := ""
+	path, hidden := "", "" // these are seen in the narrowest window too
+	if m.screen == inChapter && m.over == nothing {
+		path = " · " + m.played()
+	}
 	if m.above > 0 {
-		more += fmt.Sprintf(" ▲ %d", m.above)
+		hidden += fmt.Sprintf(" ▲ %d", m.above)
 	}
 	if m.below > 0 {
-		more += fmt.Sprintf(" ▼ %d", m.below)
+		hidden += fmt.Sprintf(" ▼ %d", m.below)
 	}
-	if more != "" {
-		more += " "
+	if hidden != "" {
+		hidden += " "
 	}
-	lines := append([]string{st.bar.Render(pad(" "+head, m.width-lipgloss.Width(more)) + more)}, body...)
-	lines = append(lines, foot)
-	return strings.Join(lines, "\n")
+	head = ansi.Truncate(" "+head, m.width-lipgloss.Width(path+hidden), "…") + path
+	lines := append([]string{st.bar.Render(pad(head, m.width-lipgloss.Width(hidden)) + hidden)}, body...)
+	return strings.Join(append(lines, foot...), "\n")
 }
 
 // inner is the height between head and foot.
@@ -172,7 +180,7 @@ func (m *model) helpView(st styles) (head string, body []string) {
 // xrayView is what xray says, or that it is on its way.
 func (m *model) xrayView(st styles) (head string, body []string) {
 	w := chapters.In(m.Lang)
-	path := m.xrayPath()
+	path := m.played()
 	lines := []string{st.dim.Render(w.Running)}
 	if found := m.xrays[path]; found != nil {
 		lines = nil
@@ -273,11 +281,7 @@ func (m *model) pageView(st styles) (head string, body []string) {
 	case x != nil:
 		title = fmt.Sprintf("%s %s: %s", chapters.In(m.Lang).Exercise, x.ID, x.Text(m.Lang).Title)
 	}
-	path := m.Path
-	if shown := m.paths(); len(shown) == 1 {
-		path = string(shown[0])
-	}
-	head = fmt.Sprintf("%d.%d/%d %s · %s", c.Number, m.page, len(pages(c))-1, title, path)
+	head = fmt.Sprintf("%d.%d/%d %s", c.Number, m.page, len(pages(c))-1, title)
 	switch {
 	case step == nil && x == nil:
 		width := min(m.width-2, 80)
