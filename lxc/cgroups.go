@@ -89,10 +89,10 @@ func removeCgroup(dir string) error {
 }
 
 // rmdirCgroup removes one cgroup. A process that has ended leaves it a moment
-// after its parent was told, so EBUSY is waited for, a second at most.
+// after its parent was told, on a busy machine seconds, so EBUSY is waited for.
 func rmdirCgroup(dir string) error {
 	var err error
-	for range 100 {
+	for range 500 {
 		if err = os.Remove(dir); err == nil || errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
