@@ -12,20 +12,23 @@ import (
 type census map[string]bool
 
 // elsewhere are places in which other daemons, other sessions and tests make things.
-var elsewhere = regexp.MustCompile(`/containers/[0-9a-f]{8}(/|$)|^/tmp/|/course/|^/proc/|^/run/user/`)
+var elsewhere = regexp.MustCompile(`/containers/[0-9a-f]{8}(/|$)|^/tmp/|/course/|^/run/netns(/|$)|^/proc/|^/run/user/`)
 
 // takeCensus looks at mounts, cgroups, network devices and namespaces, loop devices,
 // processes and folders. Of what others may be making at the same time only what can
-// be told to be the course's counts.
-func takeCensus(root string) census {
+// be told to be this daemon's course's counts.
+func (h *Host) census() census {
+	root := h.Root
 	c := census{}
 	for _, m := range mountPoints() {
-		if strings.HasPrefix(m, root+"/") || !elsewhere.MatchString(m) {
+		if strings.HasPrefix(m, root+"/") || !elsewhere.MatchString(m) && !h.others(m) {
 			c["the mount "+m] = true
 		}
 	}
 	for _, dir := range cgroupsNamed("course") {
-		c["the cgroup "+dir] = true
+		if !h.others(dir) {
+			c["the cgroup "+dir] = true
+		}
 	}
 	for _, place := range []struct{ what, pattern string }{
 		{"network device", "/sys/class/net/course*"},
@@ -38,7 +41,7 @@ func takeCensus(root string) census {
 	} {
 		found, _ := filepath.Glob(place.pattern)
 		for _, path := range found {
-			if place.what == "container" && !strings.Contains(content(path), labelKey) {
+			if place.what == "container" && !strings.Contains(content(path), labelKey) || h.others(path) {
 				continue
 			}
 			c["the "+place.what+" "+path] = true
@@ -56,6 +59,12 @@ func takeCensus(root string) census {
 	return c
 }
 
+// others reports whether a thing is of another daemon's course, by its name.
+func (h *Host) others(path string) bool {
+	name := filepath.Base(path)
+	return strings.HasPrefix(name, "course") && !h.ours(name)
+}
+
 // cgroupsNamed are the cgroups with a word in their name.
 func cgroupsNamed(word string) []string {
 	var found []string
@@ -69,9 +78,9 @@ func cgroupsNamed(word string) []string {
 }
 
 // since is what there is now and wasn't then.
-func (c census) since(root string) []string {
+func (c census) since(h *Host) []string {
 	return settle(func() (list []string) {
-		for thing := range takeCensus(root) {
+		for thing := range h.census() {
 			if !c[thing] {
 				list = append(list, thing)
 			}

@@ -123,7 +123,7 @@ func (h *Host) nobodyPlays() error {
 // ofCourse is what there is of the course's.
 func (h *Host) ofCourse(ctx context.Context) census {
 	c := census{}
-	for thing := range takeCensus(h.Root) {
+	for thing := range h.census() {
 		if !strings.HasPrefix(thing, "the mount ") || strings.Contains(thing, h.dir()+"/") || strings.HasPrefix(filepath.Base(thing), "course") {
 			c[thing] = true
 		}

@@ -73,6 +73,21 @@ func Have(ctx context.Context, addr, bin string, say func(string)) (*Host, error
 	return Connect(ctx, addr, bin)
 }
 
+// Answers reports whether the daemon is there.
+func (h *Host) Answers() bool { return answers(h.Addr) }
+
+// Revive makes sure that the daemon answers: one of the course's own that has ended is
+// started again.
+func (h *Host) Revive(ctx context.Context) (revived bool, err error) {
+	if h.Answers() {
+		return false, nil
+	}
+	if !exists(filepath.Join(h.Root, pidFile)) {
+		return false, fmt.Errorf("the daemon at %s doesn't answer any more: start it again, with --root %s", h.Addr, h.Root)
+	}
+	return true, startDaemon(ctx, h.Addr, h.Bin, h.Root)
+}
+
 func startDaemon(ctx context.Context, addr, bin, root string) error {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return err

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -137,6 +140,21 @@ func (s *Shell) judge(ctx context.Context, check string) (v Verdict) {
 	v.Passed = v.Err == nil && v.Status == 0 && !told
 	v.Unclear = !v.Passed && !told
 	return v
+}
+
+var copied = regexp.MustCompile(`(?m)^( *)cp (?:-\S+ )?\$FILES/(\S+) (\$W/\S+).*$`)
+
+// Shown is the solution for people to read: a program of the chapter's that it copies is
+// written out, as a here-document.
+func (x *Exercise) Shown() string {
+	return strings.TrimSpace(copied.ReplaceAllStringFunc(x.Solution, func(line string) string {
+		m := copied.FindStringSubmatch(line)
+		text, err := fs.ReadFile(x.chapter.dir, path.Join("files", m[2]))
+		if err != nil {
+			return line
+		}
+		return fmt.Sprintf("%scat >%s <<'END'\n%s\nEND", m[1], m[3], strings.TrimRight(string(text), "\n"))
+	}))
 }
 
 // Hint is the text of a hint, the general one where there is none of that name.

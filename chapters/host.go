@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -54,6 +55,21 @@ func Connect(ctx context.Context, addr, bin string) (*Host, error) {
 func isLocalDir(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && fi.IsDir()
+}
+
+// Name begins the names of what scripts make on the host beside our folders: cgroups,
+// network devices and the like. It differs from daemon to daemon, so that two of them can
+// play at a time.
+func (h *Host) Name() string {
+	return fmt.Sprintf("course%04x", crc32.ChecksumIEEE([]byte(h.Root))&0xffff)
+}
+
+var otherName = regexp.MustCompile(`^course[0-9a-f]{4}(\W|_|$)`)
+
+// ours reports whether the course of this daemon may have made what has this name. One
+// that is fixed, course-08-tree, is everybody's.
+func (h *Host) ours(name string) bool {
+	return strings.HasPrefix(name, "course") && (strings.HasPrefix(name, h.Name()) || !otherName.MatchString(name))
 }
 
 // call makes a call and returns its output. The error has the daemon's words.

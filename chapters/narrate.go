@@ -151,7 +151,7 @@ func Plain(out io.Writer, lang Lang, paths int) func(Event) {
 			say("# %s\n\n%s", e.Title, e.Text)
 		case "step":
 			step = e
-			say("\n## %s\n\n%s\n\n%s %s", e.Title, e.Text, w.Question, e.Question)
+			say("\n## %s\n\n%s\n\n%s%s", e.Title, e.Text, w.Question, e.Question)
 		case "run":
 			say("")
 			if paths > 1 {
@@ -191,10 +191,10 @@ func Plain(out io.Writer, lang Lang, paths int) func(Event) {
 				say("")
 			}
 			for _, ref := range step.Source {
-				say("%s %s", w.Source, ref)
+				say("%s%s", w.Source, ref)
 			}
 			for _, cite := range step.Cites {
-				say("%s %s", w.Cites, cite)
+				say("%s%s", w.Cites, cite)
 			}
 		}
 	}

@@ -113,7 +113,7 @@ func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) 
 		}
 	}
 	s.env = append(cleanEnv(), s.host.variables(s.dir, c, path)...)
-	s.env = append(s.env, "PATH="+s.host.Bin+":"+os.Getenv("PATH"), "DOCKER2013_LABEL="+labelKey+"="+s.label,
+	s.env = append(s.env, "PATH="+s.host.Bin+":"+os.Getenv("PATH"), "DOCKER2013_LABEL="+labelKey+"="+s.label, "COURSE="+s.host.Name(),
 		"COURSE_STATE="+s.state(""), "BASH_ENV="+s.state("prelude"), s.mark)
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -142,7 +142,7 @@ func cleanEnv() []string {
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return strings.HasPrefix(name, "DOCKER2013_") || strings.HasPrefix(name, "LC_") ||
-			slices.Contains([]string{"PATH", "DOCKER", "HTTP", "ROOT", "W", "FILES", "CHAPTER", "LANG", "LANGUAGE", "TERM", "BASH_ENV", "ENV"}, name)
+			slices.Contains([]string{"PATH", "DOCKER", "HTTP", "ROOT", "W", "FILES", "CHAPTER", "LANG", "LANGUAGE", "TERM", "COLUMNS", "LINES", "BASH_ENV", "ENV"}, name)
 	})
 	return append(env, "LC_ALL=C.UTF-8", "TERM=dumb")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os/exec"
 	"slices"
 	"strings"
@@ -39,6 +40,7 @@ func (t *Tester) Test(ctx context.Context, c *Chapter) {
 	if t.Failed > failed {
 		return // what bash can't read isn't worth playing
 	}
+	defer oneTest(ctx)()
 	for _, path := range t.Paths {
 		if slices.Contains(c.Paths, path) {
 			t.steps(ctx, c, path)
@@ -54,6 +56,23 @@ func (t *Tester) Test(ctx context.Context, c *Chapter) {
 	}
 	if t.Failed == failed {
 		t.say("ok    %s (%.1f s)", c.ID, time.Since(start).Seconds())
+	}
+}
+
+// oneTest waits until no other test plays a chapter on this host: what scripts make there
+// under fixed names, a link or a cgroup, is there once. The kernel keeps who it is, as the
+// owner of an abstract socket (unix(7)), and forgets it with its end.
+func oneTest(ctx context.Context) (done func()) {
+	for {
+		l, err := net.Listen("unix", "@docker2013-chapter-test")
+		if err == nil {
+			return func() { _ = l.Close() }
+		}
+		select {
+		case <-ctx.Done():
+			return func() {}
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
 }
 
@@ -94,7 +113,7 @@ func (c *Chapter) Syntax() []string {
 }
 
 func (t *Tester) steps(ctx context.Context, c *Chapter, path Path) {
-	before := takeCensus(t.Host.Root)
+	before := t.Host.census()
 	s, err := t.Host.Open(ctx, c, path)
 	if err != nil {
 		t.fail("%s %s: %v", c.ID, path, err)
@@ -148,7 +167,7 @@ func (t *Tester) output(lines []string) {
 
 // left fails for what wasn't there before.
 func (t *Tester) left(before census, where string) {
-	for _, thing := range before.since(t.Host.Root) {
+	for _, thing := range before.since(t.Host) {
 		t.fail("%s: it leaves %s", where, thing)
 	}
 }
@@ -163,7 +182,7 @@ func (t *Tester) exercise(ctx context.Context, x *Exercise) {
 		return
 	}
 	t.Exercises++
-	before := takeCensus(t.Host.Root)
+	before := t.Host.census()
 	var out []string
 	line := func(text string) { out = append(out, text) }
 	start := time.Now()

@@ -200,9 +200,9 @@ func TestLearn(t *testing.T) {
 	m.do("resize-window", "-t", "learn", "-x", "40", "-y", "12")
 	m.see(`(?m)^ ` + number + `\.`)
 	m.press("l")
-	m.see(`下一页`)
+	m.see(`上一页`)
 	m.press("l", "p")
-	m.see(`(?m)modern$|modern *$`)
+	m.see(`(?m)^ .* · modern( [▲▼] \d+)* *$`)
 	m.press("p", "p")
 	m.do("resize-window", "-t", "learn", "-x", "110", "-y", "60")
 	m.see(`✓ all of it is there|! not run:`)
@@ -253,19 +253,18 @@ func TestCleanupAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	prose := "# T\n\nI.\n\n## hang — H\n\nC.\n\n> Q?\n\nA.\n\n## exercise e — E\n\nT.\n\n### hint\n\nH.\n"
-	name := "course" + d.cgroup[len("docker2013-test"):]
 	data := `
 steps:
   - id: hang
     run: |
       docker2013 run -d base /bin/sleep 1000
       docker2013 commit $(docker2013 run -d base /bin/touch /file) course-crash
-      D=/sys/fs/cgroup; [ ! -d $D/pids ] || D=$D/pids; mkdir $D/` + name + `
-      ip netns add ` + name + `
-      trap 'rmdir $D/` + name + `; ip netns delete ` + name + `; echo the trap has run' EXIT
+      D=/sys/fs/cgroup; [ ! -d $D/pids ] || D=$D/pids; mkdir $D/$COURSE-crash
+      ip netns add $COURSE-crash
+      trap 'rmdir $D/$COURSE-crash; ip netns delete $COURSE-crash; echo the trap has run' EXIT
       mkdir $W/m; mount -t tmpfs none $W/m
       sleep 1000 &
-      echo it hangs
+      echo "it hangs: $COURSE-crash"
       sleep 1000
     evidence: [{match: never}]
 exercises:
@@ -300,7 +299,7 @@ exercises:
 			t.Fatal(err)
 		}
 		go out.read(pipe.(*os.File))
-		if !out.wait("\nit hangs", 30*time.Second) {
+		if !out.wait("\nit hangs: ", 30*time.Second) {
 			t.Errorf("it doesn't hang:\n%s", out.all())
 		}
 		return play, out
@@ -319,7 +318,11 @@ exercises:
 		t.Errorf("left after ^C:\n\t%s", strings.Join(left, "\n\t"))
 	}
 
-	play, _ = hang()
+	play, out = hang()
+	name := regexp.MustCompile(`course[0-9a-f]{4}-crash`).FindString(out.all())
+	if name == "" {
+		t.Fatalf("no name of its own:\n%s", out.all())
+	}
 	// Meanwhile nothing is cleaned up, and nobody else plays the same.
 	if text, err := d.docker2013("cleanup", folder); err == nil || !strings.Contains(text, "somebody plays 01-x-classic") {
 		t.Errorf("cleanup while one plays: %v\n%s", err, text)

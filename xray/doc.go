@@ -33,6 +33,7 @@ type Deed struct {
 	Calls  []string // their names, each once: fsopen, fsconfig, fsmount, move_mount
 	Count  int      // how many calls it took
 	Words  string   // "mount proc on /proc"
+	Items  []string `json:",omitempty"` // what Words is of, where they are many: the devices, the capabilities
 	Detail string   // options and the like; not compared between paths
 	Source string   // the symbol of ours that wrote the calls; "": they aren't ours
 }

@@ -1,34 +1,63 @@
 package xray
 
-import "strings"
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
 
-// sources are the files of the symbols that Explain names; a test holds them true.
-var sources = map[string]string{
-	"launch.clone":                 "native/launch/child.go",
-	"native.(*writer).namespaces":  "native/compile.go",
-	"native.(*writer).joinCgroups": "native/compile.go",
-	"native.(*writer).ownMounts":   "native/compile.go",
-	"native.(*writer).changeRoot":  "native/compile.go",
-	"native.(*writer).mount":       "native/mounts.go",
-	"native.(*writer).devices":     "native/mounts.go",
-	"native.(*writer).hide":        "native/compile.go",
-	"native.(*writer).terminal":    "native/compile.go",
-	"native.(*writer).session":     "native/compile.go",
-	"native.(*writer).names":       "native/compile.go",
-	"native.(*writer).loopback":    "native/compile.go",
-	"native.(*writer).identity":    "native/process.go",
-	"native.(*writer).filter":      "native/process.go",
-	"native.(*writer).execute":     "native/process.go",
-	"cgroups.(*Parent).Create":     "cgroups/group.go",
-	"cgroups.(*Group).Apply":       "cgroups/group.go",
+// Sources are the symbols that Explain names; a test holds them complete, and
+// scripts/symbols resolves them to places when the programs are built.
+var Sources = []string{
+	"launch.clone",
+	"native.(*writer).namespaces",
+	"native.(*writer).joinCgroups",
+	"native.(*writer).ownMounts",
+	"native.(*writer).changeRoot",
+	"native.(*writer).mount",
+	"native.(*writer).devices",
+	"native.(*writer).hide",
+	"native.(*writer).terminal",
+	"native.(*writer).session",
+	"native.(*writer).names",
+	"native.(*writer).loopback",
+	"native.(*writer).identity",
+	"native.(*writer).filter",
+	"native.(*writer).execute",
+	"cgroups.(*Parent).Create",
+	"cgroups.(*Group).Apply",
 }
 
-// Where says where a symbol of ours is: its file and its name.
+//go:embed all:source
+var source embed.FS
+
+// Place is where a symbol of ours is.
+type Place struct {
+	File string
+	Line int
+}
+
+// places is what scripts/symbols has found. There is nothing in a program that was
+// built without it.
+var places = sync.OnceValue(func() (table map[string]Place) {
+	if data, err := source.ReadFile("source/symbols.json"); err == nil {
+		_ = json.Unmarshal(data, &table) // what can't be read is as if it weren't there
+	}
+	return table
+})
+
+// Where says where a symbol of ours is: file, line and name.
 func Where(symbol string) string {
-	file, ok := sources[symbol]
-	if !ok {
+	if !slices.Contains(Sources, symbol) {
 		return ""
 	}
+	at, ok := places()[symbol]
+	if !ok {
+		return symbol
+	}
 	_, name, _ := strings.Cut(symbol, ".")
-	return file + " " + name
+	return fmt.Sprintf("%s:%d %s", at.File, at.Line, name)
 }

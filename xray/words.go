@@ -48,7 +48,7 @@ func (e *explainer) add(d Deed) {
 		d.Count = 1
 	}
 	for i := range e.deeds {
-		if old := &e.deeds[i]; old.Idea == d.Idea && old.Words == d.Words && old.Detail == d.Detail && slices.Equal(old.Calls, d.Calls) {
+		if old := &e.deeds[i]; old.Idea == d.Idea && old.Words == d.Words && old.Detail == d.Detail && slices.Equal(old.Items, d.Items) && slices.Equal(old.Calls, d.Calls) {
 			old.Count += d.Count
 			return
 		}
@@ -56,7 +56,7 @@ func (e *explainer) add(d Deed) {
 	e.deeds = append(e.deeds, d)
 }
 
-// join adds item to the latest deed of the idea that begins with words, or makes it.
+// join adds item to the latest deed of these words, or makes it.
 func (e *explainer) join(idea Idea, call, words, item, source string) {
 	e.joinAll(idea, []string{call}, 1, words, item, source)
 }
@@ -64,7 +64,7 @@ func (e *explainer) join(idea Idea, call, words, item, source string) {
 func (e *explainer) joinAll(idea Idea, calls []string, count int, words, item, source string) {
 	for i := len(e.deeds) - 1; i >= 0; i-- {
 		d := &e.deeds[i]
-		if d.Idea != idea || d.Words != words && !strings.HasPrefix(d.Words, words+" ") {
+		if d.Idea != idea || d.Words != words {
 			continue
 		}
 		d.Count += count
@@ -73,12 +73,12 @@ func (e *explainer) joinAll(idea Idea, calls []string, count int, words, item, s
 				d.Calls = append(d.Calls, call)
 			}
 		}
-		if !slices.Contains(strings.Fields(strings.TrimPrefix(d.Words, words)), item) {
-			d.Words += " " + item
+		if !slices.Contains(d.Items, item) {
+			d.Items = append(d.Items, item)
 		}
 		return
 	}
-	e.add(Deed{Idea: idea, Calls: slices.Clone(calls), Count: count, Words: words + " " + item, Source: source})
+	e.add(Deed{Idea: idea, Calls: slices.Clone(calls), Count: count, Words: words, Items: []string{item}, Source: source})
 }
 
 func (e *explainer) call(c *Call) {

@@ -21,6 +21,11 @@ func markdown(source string, width int, st styles) string {
 	return strings.TrimRight(strings.Join(p.lines, "\n"), "\n ")
 }
 
+// Text lays out a text of a chapter for a width.
+func Text(source string, width int, colour bool) string {
+	return markdown(source, width, newStyles(colour))
+}
+
 // page is a text while it is laid out.
 type page struct {
 	src   []byte
@@ -65,6 +70,11 @@ func tight(n ast.Node) ast.Node {
 
 func (p *page) list(list *ast.List, width int, indent string) {
 	number := list.Start
+	// A paragraph that begins with a number, "200. That is…", is no list.
+	if item := list.FirstChild(); number > 1 && list.ChildCount() == 1 && item.ChildCount() == 1 {
+		p.add(wrap(fmt.Sprintf("%d. %s", number, p.inline(item.FirstChild())), width), indent)
+		return
+	}
 	for item := list.FirstChild(); item != nil; item = item.NextSibling() {
 		if item.PreviousSibling() != nil && !list.IsTight {
 			p.lines = append(p.lines, "")
@@ -223,7 +233,7 @@ func newStyles(colour bool) styles {
 	}
 	if colour {
 		c := lipgloss.Color
-		st.title = st.title.Foreground(c("4"))
+		st.title = st.title.Foreground(c("12"))
 		st.dim = st.dim.Faint(true)
 		st.code = st.code.Foreground(c("6"))
 		st.match = st.match.Foreground(c("2"))

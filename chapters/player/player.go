@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -41,6 +43,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		m.jobs.wait()
 		if len(m.stage.shells) > 0 {
 			fmt.Fprintln(os.Stderr, chapters.In(m.Lang).TakingAway)
+			_, rerr := o.Host.Revive(context.WithoutCancel(ctx))
+			err = errors.Join(err, rerr)
 		}
 		err = errors.Join(err, m.stage.close(ctx))
 	}()
@@ -75,6 +79,7 @@ type model struct {
 	chapter       *chapters.Chapter
 	page          int // 0: the introduction; then steps; then exercises
 	progress      chapters.Progress
+	chosen        bool   // the language, by its key
 	problem       string // to be told in the last line, until the next key
 
 	results  map[key]*chapters.Result // what was played
@@ -82,15 +87,28 @@ type model struct {
 	running  bool
 
 	verdict  *chapters.Verdict // of the exercise on this page
-	hint     string
+	hint     *string           // the name of one that was asked for
 	solution bool
 	said     []string // by the exercise's scripts
 
-	source       bool // the source is shown over the page
-	scroll       int  // of the page; in two columns of the left one
-	outScroll    int  // of the right column, from its end
-	sourceScroll int
+	over       overlay // what is shown over the page
+	overScroll int
+	xrays      map[string][]string // lines, by path: "both" is one too
+
+	scroll, outScroll int  // of the page; in two columns of the left and the right one
+	follow            bool // the output is shown as it comes, until the learner scrolls
+	above, below      int  // how many lines aren't shown; render tells
 }
+
+// overlay is what can be shown over a page.
+type overlay int
+
+const (
+	nothing overlay = iota
+	source
+	xray
+	help
+)
 
 // key is a step on a path.
 type key struct {
@@ -99,7 +117,7 @@ type key struct {
 }
 
 func newModel(ctx context.Context, o Options) *model {
-	m := &model{Options: o, ctx: ctx, stage: &stage{host: o.Host}, cancel: func() {}, results: map[key]*chapters.Result{}, send: func(tea.Msg) {}}
+	m := &model{Options: o, ctx: ctx, stage: &stage{host: o.Host}, cancel: func() {}, results: map[key]*chapters.Result{}, xrays: map[string][]string{}, send: func(tea.Msg) {}}
 	m.progress, _ = chapters.ReadProgress()
 	for i, c := range o.Chapters {
 		if c.ID == o.Chapter {
@@ -168,8 +186,14 @@ type (
 		result chapters.Result
 	}
 	verdictMsg struct{ verdict chapters.Verdict }
-	saidMsg    struct{ text string }
-	doneMsg    struct{ err error } // the job has ended
+	hintMsg    struct{ name string }
+	xrayMsg    struct {
+		path  string
+		lines []string
+	}
+	saidMsg   struct{ text string }
+	noticeMsg struct{ text string } // for the last line
+	doneMsg   struct{ err error }   // the job has ended
 )
 
 func (m *model) Init() tea.Cmd { return nil }
@@ -199,12 +223,21 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.results[msg.key] = &msg.result
 	case verdictMsg:
 		m.verdict = &msg.verdict
+	case hintMsg:
+		m.hint, m.follow = &msg.name, true
+	case xrayMsg:
+		m.xrays[msg.path] = msg.lines
 	case saidMsg:
 		m.said = append(m.said, msg.text)
+	case noticeMsg:
+		m.problem = msg.text
 	case doneMsg:
 		m.running, m.catching = false, ""
 		if msg.err != nil && !errors.Is(msg.err, context.Canceled) {
 			m.problem = oneLine(msg.err)
+		}
+		if msg.err != nil && m.over == xray {
+			m.over = nothing
 		}
 		m.progress, _ = chapters.ReadProgress()
 	}
@@ -225,9 +258,12 @@ func (m *model) press(k string) tea.Cmd {
 		return tea.Quit
 	case k == "l":
 		m.Lang = chapters.Langs[(slices.Index(chapters.Langs, m.Lang)+1)%len(chapters.Langs)]
+		m.chosen = true
 		m.remember()
-	case m.source:
-		m.pressSource(k)
+	case m.over != nothing:
+		m.pressOver(k)
+	case k == "?":
+		m.show(help)
 	case m.screen == contents:
 		m.pressContents(k)
 	default:
@@ -236,20 +272,30 @@ func (m *model) press(k string) tea.Cmd {
 	return nil
 }
 
-func (m *model) pressSource(k string) {
+// show puts something over the page.
+func (m *model) show(over overlay) { m.over, m.overScroll = over, 0 }
+
+func (m *model) pressOver(k string) {
 	switch k {
 	case "up", "k":
-		m.sourceScroll--
-	case "down", "j", "enter":
-		m.sourceScroll++
+		m.overScroll--
+	case "down", "j":
+		m.overScroll++
 	case "pgup":
-		m.sourceScroll -= m.height / 2
-	case "pgdown", "space":
-		m.sourceScroll += m.height / 2
-	case "s", "esc", "b", "left":
-		m.source = false
+		m.overScroll -= m.inner() - 1
+	case "pgdown":
+		m.overScroll += m.inner() - 1
+	case "home":
+		m.overScroll = 0
+	case "enter", "space":
+		if m.below == 0 {
+			m.over = nothing
+		}
+		m.overScroll += m.inner() - 1
+	case "s", "x", "?", "esc", "b", "left":
+		m.over = nothing
 	}
-	m.sourceScroll = max(0, m.sourceScroll)
+	m.overScroll = max(0, m.overScroll)
 }
 
 func (m *model) pressContents(k string) {
@@ -280,15 +326,18 @@ func (m *model) open(c *chapters.Chapter, page int) {
 
 func (m *model) turn(page int) {
 	m.page = page
-	m.scroll, m.outScroll, m.sourceScroll = 0, 0, 0
-	m.verdict, m.hint, m.said, m.solution = nil, "", nil, false
+	m.scroll, m.outScroll, m.follow = 0, 0, false
+	m.verdict, m.hint, m.said, m.solution = nil, nil, nil, false
 	m.remember()
 }
 
 // remember keeps where the learner is.
 func (m *model) remember() {
 	err := chapters.UpdateProgress(func(p *chapters.Progress) {
-		p.Language, p.Path = m.Lang, m.Path
+		p.Path = m.Path
+		if m.chosen { // else it is the environment's, tomorrow's too
+			p.Language = m.Lang
+		}
 		p.Chapter, p.Step = "", ""
 		if m.screen == inChapter {
 			p.Chapter, p.Step = m.chapter.ID, pages(m.chapter)[m.page]
@@ -310,15 +359,17 @@ func (m *model) nextPath() {
 func (m *model) pressPage(k string) tea.Cmd {
 	switch k {
 	case "up", "k":
-		m.scroll = max(0, m.scroll-1)
+		m.scrollBy(-1)
 	case "down", "j":
-		m.scroll++
+		m.scrollBy(1)
 	case "pgup":
-		m.scrollOut(m.height / 2)
+		m.scrollBy(1 - m.inner())
 	case "pgdown":
-		m.scrollOut(-m.height / 2)
+		m.scrollBy(m.inner() - 1)
 	case "home":
-		m.scroll = 0
+		m.scrollBy(-1 << 20)
+	case "end":
+		m.scrollBy(1 << 20)
 	}
 	if m.running { // the page stays until its job has ended
 		return nil
@@ -339,19 +390,15 @@ func (m *model) pressPage(k string) tea.Cmd {
 			m.problem = chapters.In(m.Lang).NoSource
 			return nil
 		}
-		m.source = true
+		m.show(source)
+	case "x":
+		return m.showXray()
 	case "r":
 		if step != nil {
 			return m.runStep(step)
 		}
 	case "enter", "space":
-		switch {
-		case step != nil && !m.shown(step):
-			return m.runStep(step)
-		case x != nil:
-			return m.startOrCheck(x)
-		}
-		m.next()
+		return m.goOn()
 	}
 	if x != nil {
 		return m.pressExercise(k, x)
@@ -362,31 +409,86 @@ func (m *model) pressPage(k string) tea.Cmd {
 	return nil
 }
 
+// goOn is what a learner who only ever presses enter needs: the rest of the page, then
+// what is to be done on it, then the next one.
+func (m *model) goOn() tea.Cmd {
+	step, x := m.step(), m.exercise()
+	switch {
+	case m.below > 0:
+		m.scrollBy(m.inner() - 1)
+	case step != nil && !m.shown(step):
+		return m.runStep(step)
+	case x != nil && (m.verdict == nil || !m.verdict.Passed):
+		return m.startOrCheck(x)
+	default:
+		m.next()
+	}
+	return nil
+}
+
 func (m *model) pressExercise(k string, x *chapters.Exercise) tea.Cmd {
 	switch k {
 	case "h":
-		name := ""
-		if m.verdict != nil {
-			name = m.verdict.Hint
-		}
-		m.hint = chapters.For(x.Hint(m.Lang, name), x.Path)
+		return m.findHint(x)
 	case "u":
 		return m.startExercise(x)
 	case "o":
 		m.solution = !m.solution
+		m.follow = m.solution
 	case "e":
 		return m.shell(x)
 	}
 	return nil
 }
 
-// scrollOut scrolls the output; where there is one column, the page.
-func (m *model) scrollOut(lines int) {
-	if !m.twoColumns() {
-		m.scroll = max(0, m.scroll-lines)
-		return
+// findHint looks at what has been done, and gives the hint that fits.
+func (m *model) findHint(x *chapters.Exercise) tea.Cmd {
+	if !m.Host.Started(x) {
+		return func() tea.Msg { return hintMsg{} }
 	}
+	return m.job(func(ctx context.Context) error {
+		v := m.Host.Judge(ctx, x)
+		m.send(hintMsg{v.Hint})
+		return v.Err
+	})
+}
+
+// scrollBy scrolls the page, both columns where there are two.
+func (m *model) scrollBy(lines int) {
+	m.follow = false
+	m.scroll = max(0, m.scroll+lines)
 	m.outScroll = max(0, m.outScroll+lines)
+}
+
+// played are the paths that are played, in a word, which is xray's --path too.
+func (m *model) played() string {
+	if paths := m.paths(); len(paths) == 1 {
+		return string(paths[0])
+	}
+	return "both"
+}
+
+// showXray shows how a container is made on the paths that are played: what xray says.
+func (m *model) showXray() tea.Cmd {
+	path := m.played()
+	m.show(xray)
+	if len(m.xrays[path]) > 0 {
+		return nil
+	}
+	send, width := m.send, m.width
+	return m.job(func(ctx context.Context) error {
+		cmd := exec.CommandContext(ctx, filepath.Join(m.Host.Bin, "docker2013"), "--host", m.Host.Addr, "xray", "--path", path, "run", "base", "/bin/true")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("COLUMNS=%d", width))
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) } // it has things to take away
+		out, err := cmd.Output()
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && len(exit.Stderr) > 0 {
+			err = errors.New(strings.TrimSpace(string(exit.Stderr)))
+		}
+		if err = errors.Join(ctx.Err(), err); err == nil {
+			send(xrayMsg{path, strings.Split(strings.TrimSpace(string(out)), "\n")})
+		}
+		return err
+	})
 }
 
 func (m *model) next() {
@@ -440,7 +542,17 @@ func (m *model) job(do func(ctx context.Context) error) tea.Cmd {
 	go func() {
 		defer close(done)
 		defer cancel()
-		err := do(ctx)
+		w := chapters.In(m.Lang)
+		revived, err := m.Host.Revive(ctx)
+		if revived {
+			m.send(noticeMsg{w.Revived})
+		}
+		if err == nil {
+			err = do(ctx)
+		}
+		if !m.Host.Answers() {
+			m.send(noticeMsg{w.DaemonGone})
+		}
 		m.send(doneMsg{err})
 	}()
 	return nil
@@ -453,10 +565,7 @@ func (m *model) runStep(step *chapters.Step) tea.Cmd {
 			m.results[key{c.ID, step.ID, path}] = &chapters.Result{Path: path, Status: -1}
 		}
 	}
-	m.outScroll = 0
-	if !m.twoColumns() {
-		m.scroll = 1 << 20 // to the output
-	}
+	m.follow = true
 	return m.job(func(ctx context.Context) error {
 		for _, path := range paths {
 			if !step.On(path) {
@@ -479,7 +588,7 @@ func (m *model) startOrCheck(x *chapters.Exercise) tea.Cmd {
 	if !m.Host.Started(x) {
 		return m.startExercise(x)
 	}
-	m.said = nil
+	m.said, m.hint, m.follow = nil, nil, true
 	return m.job(func(ctx context.Context) error {
 		v := m.Host.Judge(ctx, x)
 		m.send(verdictMsg{v})
@@ -495,7 +604,7 @@ func (m *model) startExercise(x *chapters.Exercise) tea.Cmd {
 		m.problem = chapters.In(m.Lang).NotRun + " " + strings.Join(missing, ", ")
 		return nil
 	}
-	m.verdict, m.hint, m.said, m.solution = nil, "", nil, false
+	m.verdict, m.hint, m.said, m.solution = nil, nil, nil, false
 	return m.job(func(ctx context.Context) error {
 		if err := m.Host.Start(ctx, x, func(text string) { m.send(saidMsg{text}) }); err != nil {
 			return err

@@ -29,7 +29,9 @@ func testModel(t *testing.T) *model {
 
 func (m *model) keysAre(keys ...string) {
 	for _, k := range keys {
-		m.press(k)
+		if cmd := m.press(k); cmd != nil {
+			m.Update(cmd())
+		}
 	}
 }
 
@@ -73,9 +75,13 @@ func TestEveryPageFits(t *testing.T) {
 					fits(t, m, c.ID+" "+name+", run")
 					m.scroll, m.outScroll = 1000, 1000
 					fits(t, m, c.ID+" "+name+", at its end")
-					m.source = true
-					fits(t, m, "source of "+name)
-					m.source = false
+					for _, m.over = range []overlay{source, xray, help} {
+						fits(t, m, "over "+name)
+					}
+					m.over = nothing
+					m.problem = strings.Repeat("it is long, and has to be told. ", 9)
+					fits(t, m, "a problem on "+name)
+					m.problem = ""
 				}
 			}
 		}
@@ -136,7 +142,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("the last page is %d", m.page)
 	}
 	m.keysAre("h")
-	if m.hint == "" {
+	if m.hint == nil || !strings.Contains(m.render(), chapters.In(m.Lang).Hint) {
 		t.Error("no hint")
 	}
 	m.keysAre("n")
@@ -193,6 +199,7 @@ func TestMarkdown(t *testing.T) {
 		{"中\n文", "中文"},
 		{"- one\n- two\n  more", "• one\n• two more"},
 		{"1. one\n2. two", "1. one\n2. two"},
+		{"200. It is a sentence.", "200. It is a sentence."},
 		{"text\n\n- one\n\n- two", "text\n\n• one\n\n• two"},
 		{"`code` and [a link](http://x)", "`code` and a link (http://x)"},
 		{"```\n$ a\n  b\n```", "  $ a\n    b"},

@@ -38,21 +38,44 @@ func (m *model) render() string {
 	}
 	var head string
 	var body []string
+	m.above, m.below = 0, 0
 	switch {
-	case m.source:
+	case m.over == source:
 		head, body = m.sourceView(st)
+	case m.over == xray:
+		head, body = m.xrayView(st)
+	case m.over == help:
+		head, body = m.helpView(st)
 	case m.screen == contents:
 		head, body = m.contentsView(st)
 	default:
 		head, body = m.pageView(st)
 	}
-	foot := m.keys(st)
-	if m.problem != "" {
-		foot = st.bad.Render(ansi.Truncate(m.problem, m.width, "…"))
+	foot := []string{m.keys(st)}
+	if m.problem != "" { // it may need more lines than one
+		foot = strings.Split(wrap(m.problem, m.width), "\n")
+		foot = foot[:min(len(foot), m.inner())]
+		body = body[:len(body)+1-len(foot)]
+		for i := range foot {
+			foot[i] = st.bad.Render(foot[i])
+		}
 	}
-	lines := append([]string{st.bar.Render(pad(" "+head, m.width))}, body...)
-	lines = append(lines, foot)
-	return strings.Join(lines, "\n")
+	path, hidden := "", "" // these are seen in the narrowest window too
+	if m.screen == inChapter && m.over == nothing {
+		path = " · " + m.played()
+	}
+	if m.above > 0 {
+		hidden += fmt.Sprintf(" ▲ %d", m.above)
+	}
+	if m.below > 0 {
+		hidden += fmt.Sprintf(" ▼ %d", m.below)
+	}
+	if hidden != "" {
+		hidden += " "
+	}
+	head = ansi.Truncate(" "+head, m.width-lipgloss.Width(path+hidden), "…") + path
+	lines := append([]string{st.bar.Render(pad(head, m.width-lipgloss.Width(hidden)) + hidden)}, body...)
+	return strings.Join(append(lines, foot...), "\n")
 }
 
 // inner is the height between head and foot.
@@ -64,43 +87,66 @@ func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(0, width-lipgloss.Width(s)))
 }
 
-// window cuts lines to a height, from an offset that it keeps in bounds.
-func window(lines []string, height int, offset *int) []string {
+// window cuts lines to the height between head and foot, from an offset that it keeps in
+// bounds, and notes how much there is above and below.
+func (m *model) window(lines []string, offset *int) []string {
+	height := m.inner()
 	*offset = max(0, min(*offset, len(lines)-height))
-	cut := slices.Clone(lines[*offset:min(len(lines), *offset+height)])
+	end := min(len(lines), *offset+height)
+	m.above, m.below = max(m.above, *offset), max(m.below, len(lines)-end)
+	cut := slices.Clone(lines[*offset:end])
 	for len(cut) < height {
 		cut = append(cut, "")
 	}
 	return cut
 }
 
-// keys is the last line: what can be pressed, the most important first, as many as
-// there is room for.
-func (m *model) keys(st styles) string {
+// hint is a key and what it does.
+type hint struct{ key, does string }
+
+// hints are the keys that do something here, the most important first.
+func (m *model) hints() []hint {
 	w := chapters.In(m.Lang)
-	type hint struct{ key, does string }
-	var list []hint
 	step, x := m.step(), m.exercise()
+	enter := hint{"↵", w.KeyNext}
+	if m.below > 0 {
+		enter.does = w.KeyMore
+	}
+	var list []hint
 	switch {
 	case m.running:
-		list = []hint{{"esc", w.KeyStop}, {"q", w.KeyQuit}}
-	case m.source:
-		list = []hint{{"s", w.KeyClose}, {"↑↓", w.KeyScroll}, {"q", w.KeyQuit}}
+		return []hint{{"esc", w.KeyStop}, {"q", w.KeyQuit}}
+	case m.over != nothing:
+		return []hint{{"esc", w.KeyClose}, {"↑↓", w.KeyScroll}, {"q", w.KeyQuit}, {"l", w.KeyLanguage}}
 	case m.screen == contents:
-		list = []hint{{"↵", w.KeyOpen}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"l", w.KeyLanguage}}
+		return []hint{{"↵", w.KeyOpen}, {"↑↓", w.KeyChoose}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"l", w.KeyLanguage}, {"?", w.KeyHelp}}
 	case x != nil && !m.Host.Started(x):
-		list = []hint{{"↵", w.KeyStart}, {"n", w.KeyNext}, {"q", w.KeyQuit}, {"b", w.KeyBack}, {"h", w.KeyHint}, {"m", w.KeyContents}, {"o", w.KeySolution}, {"l", w.KeyLanguage}}
+		if m.below == 0 {
+			enter.does = w.KeyStart
+		}
+		list = []hint{enter, {"n", w.KeyNext}, {"b", w.KeyBack}, {"?", w.KeyHelp}, {"q", w.KeyQuit}, {"h", w.KeyHint}, {"o", w.KeySolution}}
 	case x != nil:
-		list = []hint{{"↵", w.KeyCheck}, {"e", w.KeyShell}, {"q", w.KeyQuit}, {"h", w.KeyHint}, {"n", w.KeyNext}, {"b", w.KeyBack}, {"u", w.KeyReset}, {"o", w.KeySolution}, {"m", w.KeyContents}, {"l", w.KeyLanguage}}
+		if m.below == 0 && (m.verdict == nil || !m.verdict.Passed) {
+			enter.does = w.KeyCheck
+		}
+		list = []hint{enter, {"e", w.KeyShell}, {"h", w.KeyHint}, {"?", w.KeyHelp}, {"q", w.KeyQuit}, {"n", w.KeyNext}, {"b", w.KeyBack}, {"u", w.KeyReset}, {"o", w.KeySolution}}
 	case step != nil && !m.shown(step):
-		list = []hint{{"↵", w.KeyRun}, {"n", w.KeyNext}, {"q", w.KeyQuit}, {"b", w.KeyBack}, {"p", w.KeyPath}, {"s", w.KeySource}, {"l", w.KeyLanguage}, {"m", w.KeyContents}, {"↑↓", w.KeyScroll}}
+		if m.below == 0 {
+			enter.does = w.KeyRun
+		}
+		list = []hint{enter, {"n", w.KeyNext}, {"b", w.KeyBack}, {"?", w.KeyHelp}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"s", w.KeySource}, {"x", w.KeyXray}}
 	case step != nil:
-		list = []hint{{"↵", w.KeyNext}, {"b", w.KeyBack}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"r", w.KeyRun}, {"s", w.KeySource}, {"l", w.KeyLanguage}, {"m", w.KeyContents}, {"↑↓", w.KeyScroll}}
+		list = []hint{enter, {"b", w.KeyBack}, {"r", w.KeyAgain}, {"?", w.KeyHelp}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"s", w.KeySource}, {"x", w.KeyXray}}
 	default:
-		list = []hint{{"↵", w.KeyNext}, {"b", w.KeyBack}, {"q", w.KeyQuit}, {"p", w.KeyPath}, {"l", w.KeyLanguage}, {"m", w.KeyContents}}
+		list = []hint{enter, {"b", w.KeyBack}, {"?", w.KeyHelp}, {"q", w.KeyQuit}, {"p", w.KeyPath}}
 	}
+	return append(list, hint{"l", w.KeyLanguage}, hint{"m", w.KeyContents}, hint{"↑↓", w.KeyScroll})
+}
+
+// keys is the last line: what can be pressed, as many as there is room for.
+func (m *model) keys(st styles) string {
 	line := ""
-	for _, h := range list {
+	for _, h := range m.hints() {
 		next := line + " " + st.strong.Render(h.key) + " " + h.does + " "
 		if lipgloss.Width(next) > m.width {
 			break
@@ -110,9 +156,54 @@ func (m *model) keys(st styles) string {
 	return line
 }
 
+// helpView lists all keys.
+func (m *model) helpView(st styles) (head string, body []string) {
+	w := chapters.In(m.Lang)
+	var lines []string
+	for _, h := range []hint{
+		{"↵", w.HelpEnter}, {"n  →", w.HelpNext}, {"b  ←", w.HelpBack}, {"↑ ↓", w.HelpScroll}, {"m", w.HelpContents},
+		{"p", w.HelpPath}, {"l", w.HelpLanguage}, {"r", w.HelpAgain}, {"s", w.HelpSource}, {"x", w.HelpXray}, {"esc", w.HelpStop}, {"q", w.HelpQuit},
+		{"", ""}, {"", w.Exercises},
+		{"e", w.HelpShell}, {"h", w.HelpHint}, {"u", w.HelpReset}, {"o", w.HelpSolution},
+	} {
+		for i, text := range strings.Split(wrap(h.does, m.width-8), "\n") {
+			key := st.strong.Render(pad([]string{h.key, ""}[min(i, 1)], 5))
+			if h.key == "" { // a heading
+				key, text = "", st.title.Render(text)
+			}
+			lines = append(lines, "  "+key+text)
+		}
+	}
+	return w.KeyHelp, m.window(lines, &m.overScroll)
+}
+
+// xrayView is what xray says, or that it is on its way.
+func (m *model) xrayView(st styles) (head string, body []string) {
+	w := chapters.In(m.Lang)
+	path := m.played()
+	lines := []string{st.dim.Render(w.Running)}
+	if found := m.xrays[path]; found != nil {
+		lines = nil
+		for _, line := range found {
+			style := st.dim
+			switch trimmed := strings.TrimLeft(line, " "); {
+			case trimmed == line:
+				style = st.title
+			case strings.Contains(line, "• ") || !strings.HasPrefix(line, "      "):
+				style = lipgloss.NewStyle()
+			}
+			for text := range strings.SplitSeq(ansi.Hardwrap(clean(line), m.width, true), "\n") {
+				lines = append(lines, style.Render(text))
+			}
+		}
+	}
+	return fmt.Sprintf("%s · docker2013 xray --path %s run base /bin/true", w.KeyXray, path), m.window(lines, &m.overScroll)
+}
+
 func (m *model) contentsView(st styles) (head string, body []string) {
 	w := chapters.In(m.Lang)
 	var lines []string
+	stateAt := max(10, min(48, m.width-16))
 	for i, c := range m.Chapters {
 		mark := "  "
 		if i == m.cursor {
@@ -130,7 +221,7 @@ func (m *model) contentsView(st styles) (head string, body []string) {
 			state += " ✓"
 		}
 		name := fmt.Sprintf("%s%2d  %s", mark, c.Number, c.Prose(m.Lang).Title)
-		line := pad(name, max(10, min(48, m.width-16))) + "  " + state
+		line := pad(name, stateAt) + "  " + state
 		if i == m.cursor {
 			line = st.strong.Render(line)
 		}
@@ -138,6 +229,7 @@ func (m *model) contentsView(st styles) (head string, body []string) {
 	}
 	// The cursor stays in sight; what room is left below tells of its chapter.
 	height := m.inner()
+	fit := len(lines) <= height
 	intro := strings.Split(markdown(chapters.For(m.Chapters[m.cursor].Prose(m.Lang).Intro, m.paths()...), min(m.width-4, 76), st), "\n")
 	if room := height - len(lines) - 2; room >= 3 {
 		lines = append(lines, "")
@@ -146,7 +238,12 @@ func (m *model) contentsView(st styles) (head string, body []string) {
 		}
 	}
 	offset := max(0, m.cursor-height/2)
-	return fmt.Sprintf("%s · %s", w.Course, m.Path), window(lines, height, &offset)
+	body = m.window(lines, &offset)
+	if fit { // all chapters are in sight
+		m.above, m.below = 0, 0
+	}
+	head = pad(fmt.Sprintf("%s · %s", w.Course, m.Path), stateAt-1)
+	return head + "  " + w.Done, body
 }
 
 func (m *model) sourceView(st styles) (head string, body []string) {
@@ -163,7 +260,7 @@ func (m *model) sourceView(st styles) (head string, body []string) {
 		}
 		lines = append(lines, "")
 	}
-	return chapters.In(m.Lang).KeySource + " · " + m.step().ID, window(lines, m.inner(), &m.sourceScroll)
+	return chapters.In(m.Lang).KeySource + " · " + m.step().ID, m.window(lines, &m.overScroll)
 }
 
 // twoColumns: the prose stands beside the output.
@@ -184,42 +281,54 @@ func (m *model) pageView(st styles) (head string, body []string) {
 	case x != nil:
 		title = fmt.Sprintf("%s %s: %s", chapters.In(m.Lang).Exercise, x.ID, x.Text(m.Lang).Title)
 	}
-	path := m.Path
-	if shown := m.paths(); len(shown) == 1 {
-		path = string(shown[0])
-	}
-	head = fmt.Sprintf("%d.%d/%d %s · %s", c.Number, m.page, len(pages(c))-1, title, path)
+	head = fmt.Sprintf("%d.%d/%d %s", c.Number, m.page, len(pages(c))-1, title)
 	switch {
 	case step == nil && x == nil:
 		width := min(m.width-2, 80)
 		lines := strings.Split(wrap(st.title.Render(title), width)+"\n\n"+m.text(prose.Intro, width, st), "\n")
-		return head, window(lines, m.inner(), &m.scroll)
+		return head, m.window(lines, &m.scroll)
 	case x != nil:
-		return head, window(m.exerciseLines(x, st), m.inner(), &m.scroll)
+		lines, news := m.exerciseLines(x, st)
+		m.toNews(&m.scroll, len(lines), len(lines), news, news)
+		return head, m.window(lines, &m.scroll)
 	}
 	if !m.twoColumns() {
 		width := m.width - 1
 		lines := m.proseLines(step, min(width, 90), st, false)
-		at := len(lines)
-		lines = append(append(lines, ""), m.outputs(step, width, st)...)
+		at := len(lines) + 1
+		outs, begin := m.outputs(step, width, st)
+		lines = append(append(lines, ""), outs...)
+		end := len(lines)
 		lines = append(append(lines, ""), m.afterLines(step, min(width, 90), st)...)
-		if m.scroll == 1<<20 { // it was just begun: from the command on
-			m.scroll = at
-		}
-		return head, window(lines, m.inner(), &m.scroll)
+		m.toNews(&m.scroll, len(lines), end, at, at+begin)
+		return head, m.window(lines, &m.scroll)
 	}
 	left := min(m.width*2/5, 68)
 	right := m.width - left - 3
-	texts := window(m.proseLines(step, left, st, true), m.inner(), &m.scroll)
-	lines := m.outputs(step, right, st)
-	// Seen from the end, where it grows.
-	m.outScroll = max(0, min(m.outScroll, len(lines)-m.inner()))
-	offset := len(lines) - m.inner() - m.outScroll
-	outs := window(lines, m.inner(), &offset)
+	texts := m.window(m.proseLines(step, left, st, true), &m.scroll)
+	lines, begin := m.outputs(step, right, st)
+	m.toNews(&m.outScroll, len(lines), len(lines), 0, begin)
+	outs := m.window(lines, &m.outScroll)
 	for i := range texts {
 		body = append(body, pad(texts[i], left)+" "+st.dim.Render("│")+" "+outs[i])
 	}
 	return head, body
+}
+
+// toNews scrolls to what has come, until the learner scrolls: so that all of it is in
+// sight with the command, else from the output on; while it runs, the newest line. all,
+// end, command and output are lines: the page's end, and where its parts are.
+func (m *model) toNews(offset *int, all, end, command, output int) {
+	height := m.inner()
+	switch {
+	case !m.follow:
+	case !m.running && all-command <= height:
+		*offset = max(0, all-height)
+	case m.running || end-command <= height:
+		*offset = max(0, end-height)
+	default:
+		*offset = output
+	}
 }
 
 func (m *model) text(source string, width int, st styles) string {
@@ -231,7 +340,7 @@ func (m *model) proseLines(step *chapters.Step, width int, st styles, after bool
 	text, w := m.chapter.Prose(m.Lang).Steps[step.ID], chapters.In(m.Lang)
 	all := m.text(text.Claim, width, st)
 	question := m.text(text.Question, width-2, st)
-	all += "\n\n" + st.strong.Render(w.Question) + "\n" + indent(question, "┃ ")
+	all += "\n\n" + st.strong.Render(strings.TrimSpace(w.Question)) + "\n" + indent(question, "┃ ")
 	lines := strings.Split(all, "\n")
 	if after {
 		lines = append(append(lines, ""), m.afterLines(step, width, st)...)
@@ -252,76 +361,91 @@ func (m *model) afterLines(step *chapters.Step, width int, st styles) []string {
 	all := st.strong.Render(w.After) + "\n" + m.text(m.chapter.Prose(m.Lang).Steps[step.ID].After, width, st)
 	lines := append(strings.Split(all, "\n"), "")
 	for _, ref := range step.References(m.Sources) {
-		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Source+" "+ref.String(), width)), "\n")...)
+		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Source+ref.String(), width)), "\n")...)
 	}
 	for _, cite := range step.Cites {
-		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Cites+" "+cite, width)), "\n")...)
+		lines = append(lines, strings.Split(st.dim.Render(wrap(w.Cites+cite, width)), "\n")...)
 	}
 	return lines
 }
 
 // outputs are the commands and outputs of the paths, beside each other where there is
-// room.
-func (m *model) outputs(step *chapters.Step, width int, st styles) []string {
+// room; a command that is the same on both stands above them. begin is the line where
+// what they wrote begins.
+func (m *model) outputs(step *chapters.Step, width int, st styles) (lines []string, begin int) {
 	paths := m.paths()
 	if len(paths) == 1 {
-		return m.output(step, paths[0], width, st, false)
+		lines = m.command(step, paths[0], width, st)
+		return append(append(lines, ""), m.output(step, paths[0], width, st)...), len(lines) + 1
 	}
-	if width < besideFrom {
-		var lines []string
-		for i, path := range paths {
-			if i > 0 {
-				lines = append(lines, "")
+	same := step.Run[paths[0]] == step.Run[paths[1]] && step.Fails[paths[0]] == step.Fails[paths[1]]
+	if same {
+		lines = append(m.command(step, paths[0], width, st), "")
+		begin = len(lines)
+	}
+	beside := width >= besideFrom
+	half := width
+	if beside {
+		half = (width - 3) / 2
+	}
+	var sides [][]string
+	for i, path := range paths {
+		side := []string{st.title.Render(string(path))}
+		if !same {
+			side = append(append(side, m.command(step, path, half, st)...), "")
+			if i == 0 || beside && len(side) < begin {
+				begin = len(side)
 			}
-			lines = append(lines, m.output(step, path, width, st, true)...)
 		}
-		return lines
+		sides = append(sides, append(side, m.output(step, path, half, st)...))
 	}
-	half := (width - 3) / 2
-	left, right := m.output(step, paths[0], half, st, true), m.output(step, paths[1], half, st, true)
-	var lines []string
-	for i := range max(len(left), len(right)) {
+	if !beside {
+		return append(append(append(lines, sides[0]...), ""), sides[1]...), begin
+	}
+	for i := range max(len(sides[0]), len(sides[1])) {
 		line := func(side []string) string {
 			if i < len(side) {
 				return side[i]
 			}
 			return ""
 		}
-		lines = append(lines, pad(line(left), half)+" "+st.dim.Render("│")+" "+line(right))
+		lines = append(lines, pad(line(sides[0]), half)+" "+st.dim.Render("│")+" "+line(sides[1]))
+	}
+	return lines, begin
+}
+
+// command is what a step runs on a path.
+func (m *model) command(step *chapters.Step, path chapters.Path, width int, st styles) (lines []string) {
+	if !step.On(path) {
+		return nil
+	}
+	for i, line := range strings.Split(strings.TrimRight(step.Run[path], "\n"), "\n") {
+		for n, text := range codeLines(line, width-2) {
+			lines = append(lines, st.code.Render([]string{"$ ", "  "}[min(i+n, 1)]+text))
+		}
+	}
+	if step.Fails[path] {
+		for line := range strings.SplitSeq(wrap("("+chapters.In(m.Lang).MeantToFail+")", width), "\n") {
+			lines = append(lines, st.note.Render(line))
+		}
 	}
 	return lines
 }
 
-// output is a path's command, its output with the evidence, and how it ended.
-func (m *model) output(step *chapters.Step, path chapters.Path, width int, st styles, named bool) []string {
+// output is what a path's command wrote, with the evidence, and how it ended.
+func (m *model) output(step *chapters.Step, path chapters.Path, width int, st styles) (lines []string) {
 	w := chapters.In(m.Lang)
-	var lines []string
-	add := func(style lipgloss.Style, first, further, text string) {
-		room := max(8, width-max(lipgloss.Width(first), lipgloss.Width(further)))
-		for i, line := range strings.Split(ansi.Hardwrap(text, room, true), "\n") {
-			lead := further
-			if i == 0 {
-				lead = first
-			}
-			lines = append(lines, style.Render(lead+line))
+	if !step.On(path) {
+		return []string{st.dim.Render(w.NotHere)}
+	}
+	add := func(style lipgloss.Style, lead, text string) {
+		for i, line := range strings.Split(wrap(text, max(8, width-2)), "\n") {
+			lines = append(lines, style.Render([]string{lead, "  "}[min(i, 1)]+line))
 		}
 	}
-	if named {
-		lines = append(lines, st.title.Render(string(path)))
-	}
-	if !step.On(path) {
-		return append(lines, st.dim.Render(w.NotHere))
-	}
-	for i, line := range strings.Split(strings.TrimRight(step.Run[path], "\n"), "\n") {
-		add(st.code, []string{"$ ", "  "}[min(i, 1)], "    ", strings.ReplaceAll(line, "\t", "    "))
-	}
-	if step.Fails[path] {
-		add(st.note, "", "", "("+w.MeantToFail+")")
-	}
-	lines = append(lines, "")
 	r := m.results[key{m.chapter.ID, step.ID, path}]
 	if r == nil {
-		return append(lines, st.dim.Render(w.Ready))
+		return []string{st.dim.Render(w.Ready)}
 	}
 	notes := map[int][]string{} // by line
 	matched := map[int]bool{}
@@ -336,10 +460,10 @@ func (m *model) output(step *chapters.Step, path chapters.Path, width int, st st
 	for i, line := range r.Output {
 		line = clean(line)
 		if !matched[i] {
-			add(lipgloss.NewStyle(), "  ", "  ", line)
+			add(lipgloss.NewStyle(), "  ", line)
 			continue
 		}
-		add(st.match, "▶ ", "  ", line)
+		add(st.match, "▶ ", line)
 		for _, note := range notes[i] {
 			for n, text := range strings.Split(wrap(note, max(8, width-5)), "\n") {
 				lines = append(lines, st.note.Render([]string{"  ╰─ ", "     "}[min(n, 1)]+text))
@@ -354,6 +478,21 @@ func (m *model) output(step *chapters.Step, path chapters.Path, width int, st st
 		return append(lines, st.dim.Render(text))
 	}
 	return append(lines, m.ending(r, width, st)...)
+}
+
+// codeLines breaks a line of a script at its spaces; what goes on stands further in.
+func codeLines(line string, width int) []string {
+	line = strings.ReplaceAll(line, "\t", "    ")
+	code := strings.TrimLeft(line, " ")
+	margin := line[:min(len(line)-len(code), width/2)]
+	broken := strings.Split(wrap(code, max(8, width-len(margin)-4)), "\n")
+	if len(broken) > 1 && lipgloss.Width(code)+len(margin) <= width {
+		broken = []string{code}
+	}
+	for i := range broken {
+		broken[i] = margin + []string{"", "    "}[min(i, 1)] + broken[i]
+	}
+	return broken
 }
 
 // ending tells how a step ended, and what of its evidence isn't a line of its output.
@@ -397,11 +536,12 @@ func clean(line string) string {
 	}, line)
 }
 
-func (m *model) exerciseLines(x *chapters.Exercise, st styles) []string {
+// exerciseLines are an exercise's page; news is the line where what was said of the
+// learner's work begins.
+func (m *model) exerciseLines(x *chapters.Exercise, st styles) (lines []string, news int) {
 	w := chapters.In(m.Lang)
 	width := min(m.width-1, 90)
 	text := x.Text(m.Lang)
-	var lines []string
 	add := func(block string) { lines = append(lines, strings.Split(block, "\n")...) }
 	about := fmt.Sprintf("%s · "+w.Level+" · %s · %s", x.ID, x.Level, w.Name(x.Kind), w.Name(m.progress.State(x.ID)))
 	add(st.title.Render(wrap(text.Title, width)))
@@ -419,6 +559,7 @@ func (m *model) exerciseLines(x *chapters.Exercise, st styles) []string {
 	default:
 		add(wrap(w.StartIt, width))
 	}
+	news = len(lines)
 	for _, line := range m.said {
 		add(ansi.Hardwrap("  "+clean(line), width, true))
 	}
@@ -426,17 +567,22 @@ func (m *model) exerciseLines(x *chapters.Exercise, st styles) []string {
 		lines = append(lines, "")
 		m.addVerdict(x, width, st, add)
 	}
-	if m.hint != "" {
+	if m.hint != nil {
 		add("\n" + st.strong.Render(w.Hint))
-		add(markdown(m.hint, width, st))
+		add(markdown(chapters.For(x.Hint(m.Lang, *m.hint), x.Path), width, st))
 	}
 	if m.solution || m.verdict != nil && m.verdict.Passed {
 		add("\n" + st.strong.Render(w.OurSolution))
-		for line := range strings.SplitSeq(strings.TrimSpace(x.Solution), "\n") {
-			add(ansi.Hardwrap(st.code.Render("  "+strings.ReplaceAll(line, "\t", "    ")), width, true))
+		if m.solution {
+			news = len(lines) - 1
+		}
+		for line := range strings.SplitSeq(x.Shown(), "\n") {
+			for _, text := range codeLines(line, width-2) {
+				lines = append(lines, st.code.Render("  "+text))
+			}
 		}
 	}
-	return lines
+	return lines, news
 }
 
 // addVerdict tells what a check found.

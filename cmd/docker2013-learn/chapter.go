@@ -14,9 +14,7 @@ import (
 )
 
 func (a *app) chapterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "chapter", Short: "The course's chapters, one by one", Args: cobra.NoArgs, RunE: noSuch}
-	cmd.AddCommand(a.listCommand(), a.playCommand(), a.testCommand())
-	return cmd
+	return below(&cobra.Command{Use: "chapter", Short: "The course's chapters, one by one"}, a.listCommand(), a.playCommand(), a.testCommand())
 }
 
 // pathsOf reads --path.
@@ -30,7 +28,8 @@ func pathsOf(path string) ([]chapters.Path, error) {
 	return nil, fmt.Errorf("--path %s: say classic, modern or both", path)
 }
 
-// choose takes the chapters that arguments name: 4, 04 or 04-union; all if there is none.
+// choose takes the chapters that arguments name: 4, 04, 04-union or union; all if there
+// is none.
 func choose(list []*chapters.Chapter, args []string) ([]*chapters.Chapter, error) {
 	if len(args) == 0 {
 		return list, nil
@@ -39,10 +38,14 @@ func choose(list []*chapters.Chapter, args []string) ([]*chapters.Chapter, error
 	for _, arg := range args {
 		number, err := strconv.Atoi(arg)
 		i := slices.IndexFunc(list, func(c *chapters.Chapter) bool {
-			return c.ID == arg || err == nil && c.Number == number
+			return c.ID == arg || c.ID[3:] == arg || err == nil && c.Number == number
 		})
 		if i < 0 {
-			return nil, fmt.Errorf("there is no chapter %s: see docker2013 chapter list", arg)
+			var ids []string
+			for _, c := range list {
+				ids = append(ids, c.ID)
+			}
+			return nil, unknown("chapter", arg, ids, "see docker2013 chapter list")
 		}
 		chosen = append(chosen, list[i])
 	}

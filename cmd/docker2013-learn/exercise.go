@@ -1,49 +1,61 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"docker2013/chapters"
+	"docker2013/chapters/player"
 )
 
 func (a *app) exerciseCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "exercise", Short: "The course's exercises", Args: cobra.NoArgs, RunE: noSuch}
 	list := &cobra.Command{Use: "list", Short: "List the exercises: name, state, level, kind, title", Args: cobra.NoArgs}
 	list.RunE = func(cmd *cobra.Command, _ []string) error { return a.listExercises(cmd.OutOrStdout()) }
-	cmd.AddCommand(list)
+	commands := []*cobra.Command{list}
 	for _, c := range []struct {
 		use, short string
 		do         func(*session) error
 	}{
 		{"start NAME", "Make what an exercise begins with, and tell the task", (*session).start},
-		{"check NAME", "Judge what you have done", (*session).check},
-		{"hint NAME", "Give a hint that fits what you have done so far", (*session).hint},
-		{"solution NAME", "Print a solution", (*session).solution},
-		{"reset NAME", "Bring back what the exercise begins with", (*session).reset},
+		{"check [NAME]", "Judge what you have done", (*session).check},
+		{"hint [NAME]", "Give a hint that fits what you have done so far", (*session).hint},
+		{"solution [NAME]", "Print a solution", (*session).solution},
+		{"reset [NAME]", "Bring back what the exercise begins with", (*session).reset},
 	} {
 		sub := &cobra.Command{Use: c.use, Short: c.short}
-		sub.Args = exactly("exercise "+sub.Name(), "NAME")
+		if sub.Name() != "start" {
+			sub.Long = c.short + ". Without NAME: of the exercise that is started, if it is one."
+		}
+		sub.Args = func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 0 && cmd.Name() == "start" {
+				return fmt.Errorf("usage: docker2013 exercise %s", c.use)
+			}
+			return nil
+		}
 		var run bool
 		if sub.Name() == "solution" {
 			sub.Flags().BoolVar(&run, "run", false, "run it, rather than print it")
 		}
 		sub.RunE = func(cmd *cobra.Command, args []string) error {
-			s, err := a.session(cmd, args[0])
+			s, err := a.session(cmd, args)
 			if err != nil {
 				return err
 			}
 			s.run = run
 			return c.do(s)
 		}
-		cmd.AddCommand(sub)
+		commands = append(commands, sub)
 	}
-	return cmd
+	return below(&cobra.Command{Use: "exercise", Short: "The course's exercises"}, commands...)
 }
 
 func (a *app) listExercises(out io.Writer) error {
@@ -74,27 +86,79 @@ type session struct {
 	run  bool // the solution is to be run
 }
 
-func (a *app) session(cmd *cobra.Command, name string) (*session, error) {
+// session finds the exercise of a name, or the one that is started.
+func (a *app) session(cmd *cobra.Command, args []string) (*session, error) {
 	list, err := a.list()
 	if err != nil {
 		return nil, err
 	}
+	var all []*chapters.Exercise
 	for _, c := range list {
-		for _, x := range c.Exercises {
-			if x.ID != name {
-				continue
-			}
-			host, err := a.connect(cmd.Context())
-			return &session{Command: cmd, a: a, host: host, x: x, out: cmd.OutOrStdout()}, err
+		all = append(all, c.Exercises...)
+	}
+	var x *chapters.Exercise
+	if len(args) > 0 {
+		if x, err = named(all, args[0]); err != nil {
+			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("there is no exercise %s: see docker2013 exercise list", name)
+	host, err := a.connect(cmd.Context())
+	if err == nil && x == nil {
+		x, err = started(host, all)
+	}
+	return &session{Command: cmd, a: a, host: host, x: x, out: cmd.OutOrStdout()}, err
+}
+
+// named is the exercise of a name; without the chapter's number where that is enough.
+func named(all []*chapters.Exercise, name string) (*chapters.Exercise, error) {
+	var found []*chapters.Exercise
+	var ids []string
+	for _, x := range all {
+		ids = append(ids, x.ID)
+		switch name {
+		case x.ID:
+			return x, nil
+		case x.Name:
+			found = append(found, x)
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	return nil, unknown("exercise", name, ids, "see docker2013 exercise list")
+}
+
+// started is the one exercise that is.
+func started(host *chapters.Host, all []*chapters.Exercise) (*chapters.Exercise, error) {
+	all = slices.DeleteFunc(all, func(x *chapters.Exercise) bool { return !host.Started(x) })
+	switch len(all) {
+	case 0:
+		return nil, errors.New("no exercise is started: docker2013 exercise list, then exercise start NAME")
+	case 1:
+		return all[0], nil
+	}
+	var ids []string
+	for _, x := range all {
+		ids = append(ids, x.ID)
+	}
+	return nil, fmt.Errorf("say which: %s are started", strings.Join(ids, ", "))
 }
 
 func (s *session) say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
 // line shows what the exercise's own scripts write.
 func (s *session) line(text string) { s.say("%s", text) }
+
+// prose is a text for the exercise's path, laid out where somebody reads it.
+func (s *session) prose(text string) string {
+	text = chapters.For(text, s.x.Path)
+	if f, ok := s.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			return player.Text(text, min(width, 90), os.Getenv("NO_COLOR") == "")
+		}
+	}
+	return text
+}
 
 func (s *session) start() error {
 	if s.host.Started(s.x) {
@@ -112,7 +176,7 @@ func (s *session) begin() error {
 		return err
 	}
 	text := s.x.Text(s.a.language())
-	s.say("%s: %s\n\n%s\n\nIn your shell:\n", s.x.ID, text.Title, chapters.For(text.Task, s.x.Path))
+	s.say("%s: %s\n\n%s\n\nIn your shell:\n", s.x.ID, text.Title, s.prose(text.Task))
 	for _, kv := range s.host.Variables(s.x) {
 		s.say("  export %s", kv)
 	}
@@ -144,10 +208,10 @@ func (s *session) check() error {
 	case v.Unclear:
 		return fmt.Errorf("the check of %s ended with status %d and doesn't say why: that is our mistake", s.x.ID, v.Status)
 	case !v.Passed:
-		s.say("\nHint: %s", chapters.For(s.x.Hint(s.a.language(), v.Hint), s.x.Path))
+		s.say("\nHint: %s", s.prose(s.x.Hint(s.a.language(), v.Hint)))
 		return errSaid
 	}
-	s.say("\n%s: passed. Our solution:\n\n%s", s.x.ID, s.x.Solution)
+	s.say("\n%s: passed. Our solution:\n\n%s", s.x.ID, s.x.Shown())
 	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Pass(s.x, time.Now()) })
 }
 
@@ -161,7 +225,7 @@ func (s *session) hint() error {
 		}
 		name = v.Hint
 	}
-	s.say("%s", chapters.For(s.x.Hint(s.a.language(), name), s.x.Path))
+	s.say("%s", s.prose(s.x.Hint(s.a.language(), name)))
 	return nil
 }
 
@@ -176,7 +240,7 @@ func (s *session) solution() error {
 	for _, kv := range s.host.Variables(s.x) {
 		s.say("export %s", kv)
 	}
-	s.say("\n%s", strings.TrimSpace(s.x.Solution))
+	s.say("\n%s", s.x.Shown())
 	return nil
 }
 

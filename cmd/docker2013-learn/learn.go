@@ -29,9 +29,6 @@ func (a *app) learnCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if a.lang == "" {
-			a.lang = string(p.Language) // as it was left
-		}
 		path = cmp.Or(path, os.Getenv("DOCKER2013_PATH"), p.Path)
 		return a.play(cmd, path, p.Chapter, p.Step)
 	}

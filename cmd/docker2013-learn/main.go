@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -131,9 +133,11 @@ func (a *app) checkLanguage() error {
 	return nil
 }
 
-// language is --lang, or what the environment asks for (locale(7)).
+// language is --lang, or what was chosen in learn, or what the environment asks for
+// (locale(7)).
 func (a *app) language() chapters.Lang {
-	wanted := cmp.Or(a.lang, os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))
+	p, _ := chapters.ReadProgress() // who needs it has told of what can't be read
+	wanted := cmp.Or(a.lang, string(p.Language), os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"))
 	if strings.HasPrefix(wanted, "zh") {
 		return chapters.Chinese
 	}
@@ -153,5 +157,49 @@ func exactly(command, what string) cobra.PositionalArgs {
 	}
 }
 
-// noSuch is the run of a command that has only commands below it.
-func noSuch(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+// unknown is the error for a name that isn't there: what it may have been meant to be, or
+// where to look.
+func unknown(what, name string, names []string, see string) error {
+	all := &cobra.Command{SuggestionsMinimumDistance: 2}
+	whole := map[string]string{} // by name, and by name without number
+	for _, n := range names {
+		whole[n] = n
+		if _, slug, ok := strings.Cut(n, "-"); ok && n[0] <= '9' {
+			whole[slug] = n
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(whole)) {
+		all.AddCommand(&cobra.Command{Use: n, Run: func(*cobra.Command, []string) {}})
+	}
+	var meant []string
+	for _, n := range all.SuggestionsFor(name) {
+		meant = append(meant, whole[n])
+	}
+	for _, n := range names { // a part of it is as good
+		if len(name) > 2 && strings.Contains(n, name) {
+			meant = append(meant, n)
+		}
+	}
+	slices.Sort(meant)
+	if meant = slices.Compact(meant); len(meant) == 0 {
+		return fmt.Errorf("there is no %s %s: %s", what, name, see)
+	}
+	return fmt.Errorf("there is no %s %s; did you mean %s?", what, name, strings.Join(meant[:min(3, len(meant))], " or "))
+}
+
+// below is a command that has only commands below it.
+func below(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(commands...)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		var names []string
+		for _, c := range commands {
+			names = append(names, c.Name())
+		}
+		return unknown("command docker2013 "+cmd.Name(), args[0], names, "say "+strings.Join(names, ", "))
+	}
+	return cmd
+}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"docker2013/cli2013"
 	"docker2013/xray"
@@ -81,17 +82,30 @@ func (a *app) xray(ctx context.Context, args, paths []string, format string) err
 		}
 		films = append(films, film)
 	}
-	out := a.client.Stdout
+	sheet := xray.Sheet{W: a.client.Stdout, Width: a.width(), Source: xray.Where}
 	switch {
 	case format == "json":
-		encoder := json.NewEncoder(out)
+		encoder := json.NewEncoder(sheet.W)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(films)
 	case len(films) == 2:
-		return xray.PrintBoth(out, films[0], films[1], xray.Where)
+		return sheet.PrintBoth(films[0], films[1])
 	default:
-		return xray.Print(out, films[0], xray.Where)
+		return sheet.Print(films[0])
 	}
+}
+
+// width is how wide a report may be: as the terminal, or as $COLUMNS says.
+func (a *app) width() int {
+	if n, err := strconv.Atoi(a.getenv("COLUMNS")); err == nil && n >= 40 {
+		return n
+	}
+	if a.stdoutIsTTY {
+		if n, _, err := term.GetSize(int(os.Stdout.Fd())); err == nil && n >= 40 {
+			return n
+		}
+	}
+	return xray.Width
 }
 
 // film makes a container on a path under strace's eyes.

@@ -1,7 +1,7 @@
-// Command symbols resolves the chapters' references to our source, and writes where
-// they are, with their text, into chapters/source/symbols.json, which is built into
-// the programs. It is run at the top of the checkout, before the build, and fails if
-// a reference doesn't resolve.
+// Command symbols resolves the references to our source that chapters and X-rays make,
+// and writes where they are into chapters/source/symbols.json, there with their text, and
+// xray/source/symbols.json. Both are built into the programs. It is run at the top of the
+// checkout, before the build, and fails if a reference doesn't resolve.
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"docker2013/chapters"
+	"docker2013/xray"
 )
 
 func main() {
@@ -36,13 +37,26 @@ func run(top string) error {
 	if err != nil {
 		return err
 	}
+	found, err := resolve(top, xray.Sources)
+	if err != nil {
+		return err
+	}
+	places := map[string]xray.Place{}
+	for symbol, at := range found {
+		places[symbol] = xray.Place{File: at.File, Line: at.Line}
+	}
+	return errors.Join(write(filepath.Join(top, "chapters", "source", "symbols.json"), table),
+		write(filepath.Join(top, "xray", "source", "symbols.json"), places))
+}
+
+// write writes a table, unless it is there: then there is nothing to build anew.
+func write(file string, table any) error {
 	data, err := json.MarshalIndent(table, "", " ")
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(top, "chapters", "source", "symbols.json")
 	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, data) {
-		return nil // nothing to build anew
+		return nil
 	}
 	return os.WriteFile(file, data, 0o644)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"docker2013/chapters"
+	"docker2013/xray"
 )
 
 // Every reference of the course to our source is of something that is there.
@@ -22,6 +23,13 @@ func TestCourse(t *testing.T) {
 	}
 	if len(symbols) == 0 || len(table) != len(symbols) {
 		t.Errorf("%d symbols, %d found", len(symbols), len(table))
+	}
+}
+
+// So is every reference of an X-ray.
+func TestXray(t *testing.T) {
+	if _, err := resolve(filepath.Join("..", ".."), xray.Sources); err != nil {
+		t.Error(err)
 	}
 }
 
