@@ -1,7 +1,9 @@
 package fusefs
 
 import (
-	"sync"
+	"cmp"
+	"hash/maphash"
+	"slices"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -9,22 +11,25 @@ import (
 
 // entry is a name that a directory of the union shows.
 type entry struct {
-	name   string
-	mode   uint32 // its type
-	ino    uint64
-	branch int // the uppermost that has it
+	position uint64
+	name     string
+	mode     uint32 // its type
+	branch   int    // the uppermost that has it
+	ino      uint64
 }
 
-// openDir is a directory that somebody reads: what it showed when he began, so that
-// everything that stays comes once, whatever comes and goes meanwhile.
-type openDir struct {
-	sync.Mutex
-	node    *node
-	entries []entry
-}
+// position is where a name stands in a listing of its directory: by its hash, as on
+// ext4. What stays has the same one in every listing, so it comes once, whatever
+// comes and goes while somebody reads; no listing must be kept for him. Before all
+// come . and .. at 1 and 2.
+func position(name string) uint64 { return max(maphash.String(seed, name)>>1, 3) }
+
+var seed = maphash.MakeSeed()
+
+func byPosition(a, b entry) int { return cmp.Compare(a.position, b.position) }
 
 // merge lists a directory, from the top branch down: a name counts unless a branch
-// above has it, or its whiteout. Sorted by branch, then as the branch has them.
+// above has it, or its whiteout.
 func (u *FS) merge(path string, at []int) ([]entry, error) {
 	var list []entry
 	seen := map[string]bool{} // or deleted
@@ -75,7 +80,7 @@ func (u *FS) readBranch(path string, index int) (entries []entry, marks []string
 			}
 			e.Mode = st.Mode & unix.S_IFMT
 		}
-		entries = append(entries, entry{e.Name, e.Mode, e.Ino, index})
+		entries = append(entries, entry{position(e.Name), e.Name, e.Mode, index, e.Ino})
 		return nil
 	})
 	u.nodes.Lock()
@@ -125,63 +130,78 @@ func readDir(fd int, give func(fuse.DirEntry) error) error {
 	}
 }
 
-// OpenDir begins to read a directory.
-func (u *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	out.Fh = u.dirs.add(&openDir{node: u.node(in.NodeId)})
+// OpenDir: a directory needs no handle. With ENOSYS the kernel doesn't ask again (Linux
+// 5.1), and keeps what it reads in its page cache until a name comes or goes.
+func (u *FS) OpenDir(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if u.server.KernelSettings().Flags64()&fuse.CAP_NO_OPENDIR_SUPPORT != 0 {
+		return fuse.ENOSYS
+	}
+	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }
 
-// ReleaseDir ends it.
-func (u *FS) ReleaseDir(in *fuse.ReleaseIn) { u.dirs.remove(in.Fh) }
+// list is what a directory shows after a position. The listing is made when somebody
+// begins to read, and goes when somebody has reached its end; who is between makes
+// another one.
+func (u *FS) list(n *node, after uint64) ([]entry, error) {
+	listing := n.listing.Load()
+	if after == 0 || listing == nil {
+		all, err := u.show(n)
+		if err != nil {
+			return nil, err
+		}
+		listing = &all
+		n.listing.Store(listing)
+	}
+	next, _ := slices.BinarySearchFunc(*listing, entry{position: after + 1}, byPosition)
+	if next == len(*listing) {
+		n.listing.Store(nil)
+	}
+	return (*listing)[next:], nil
+}
 
-// begin lists the directory when it is read from the start, again after rewinddir(3).
-func (u *FS) begin(d *openDir, offset uint64) error {
-	if offset > 0 {
-		return nil
+// show lists a directory with . and .., by position.
+func (u *FS) show(n *node) ([]entry, error) {
+	if n.removed() {
+		return nil, nil
 	}
-	d.entries = nil
-	if d.node.removed() {
-		return nil
-	}
-	list, err := u.merge(d.node.path(), d.node.at)
+	list, err := u.merge(n.path(), n.at)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	parent := d.node.parent
+	parent := n.parent
 	if parent == nil {
-		parent = d.node // the root's is above the mount, which the kernel knows
+		parent = n // the root's is above the mount, which the kernel knows
 	}
-	d.entries = append(d.entries,
-		entry{name: ".", mode: unix.S_IFDIR, ino: d.node.ino},
-		entry{name: "..", mode: unix.S_IFDIR, ino: parent.ino})
-	d.entries = append(d.entries, list...)
 	u.nodes.Lock()
-	defer u.nodes.Unlock()
-	for i := range d.entries {
-		if n := d.node.children[d.entries[i].name]; n != nil {
-			d.entries[i].ino = n.ino // it may have kept another at copy-up
+	for i := range list {
+		if child := n.children[list[i].name]; child != nil {
+			list[i].ino = child.ino // it may have kept another at copy-up
 		}
 	}
-	return nil
+	u.nodes.Unlock()
+	list = append(list,
+		entry{position: 1, name: ".", mode: unix.S_IFDIR, ino: n.ino},
+		entry{position: 2, name: "..", mode: unix.S_IFDIR, ino: parent.ino})
+	slices.SortFunc(list, byPosition)
+	return list, nil
+}
+
+func (e *entry) dirEntry() fuse.DirEntry {
+	return fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: e.position}
 }
 
 // ReadDir gives names, types and inode numbers.
 func (u *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	u.tree.RLock()
 	defer u.tree.RUnlock()
-	d := u.dirs.get(in.Fh)
-	d.Lock()
-	defer d.Unlock()
-	if err := u.begin(d, in.Offset); err != nil {
-		return fuse.ToStatus(err)
-	}
-	for i := in.Offset; i < uint64(len(d.entries)); i++ {
-		e := &d.entries[i]
-		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: i + 1}) {
+	list, err := u.list(u.node(in.NodeId), in.Offset)
+	for i := range list {
+		if !out.AddDirEntry(list[i].dirEntry()) {
 			break
 		}
 	}
-	return fuse.OK
+	return fuse.ToStatus(err)
 }
 
 // ReadDirPlus gives what ReadDir would, and a Lookup of each name that is new to the
@@ -189,32 +209,31 @@ func (u *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList)
 func (u *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	u.tree.RLock()
 	defer u.tree.RUnlock()
-	d := u.dirs.get(in.Fh)
-	d.Lock()
-	defer d.Unlock()
-	if err := u.begin(d, in.Offset); err != nil {
-		return fuse.ToStatus(err)
-	}
-	for i := in.Offset; i < uint64(len(d.entries)); i++ {
-		e := &d.entries[i]
+	dir := u.node(in.NodeId)
+	list, err := u.list(dir, in.Offset)
+	for i := range list {
+		e := &list[i]
 		var f *found
-		if i > 1 && !d.node.removed() && !u.knows(d.node, e.name) { // not . and ..
-			var err error
-			if f, err = u.findAgain(d.node, e); err == unix.ENOENT {
+		if e.position > 2 && !dir.removed() && !u.knows(dir, e.name) {
+			if f, err = u.findAgain(dir, e); err == unix.ENOENT {
+				err = nil
 				continue // gone meanwhile
 			} else if err != nil {
-				return fuse.ToStatus(err)
+				break
 			}
 		}
-		plus := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: i + 1})
+		plus := out.AddDirLookupEntry(e.dirEntry())
 		if plus == nil {
 			break
 		}
 		if f != nil {
-			u.reply(u.enter(d.node, e.name, f), &f.st, plus)
+			u.reply(u.enter(dir, e.name, f), &f.st, plus)
 		}
 	}
-	return fuse.OK
+	if len(out.Bytes()) > 0 { // they count; the next call gets the error
+		return fuse.OK
+	}
+	return fuse.ToStatus(err)
 }
 
 // knows tells whether the kernel has a name already, so that it needn't be told more.
