@@ -14,8 +14,8 @@ type entry struct {
 	position uint64
 	name     string
 	mode     uint32 // its type
-	branch   int    // the uppermost that has it
 	ino      uint64
+	at       []int // the branch that has it; of a directory those that may merge
 }
 
 // position is where a name stands in a listing of its directory: by its hash, as on
@@ -29,28 +29,37 @@ var seed = maphash.MakeSeed()
 func byPosition(a, b entry) int { return cmp.Compare(a.position, b.position) }
 
 // merge lists a directory, from the top branch down: a name counts unless a branch
-// above has it, or its whiteout.
+// above has it, or its whiteout. That a directory is opaque isn't looked at.
 func (u *FS) merge(path string, at []int) ([]entry, error) {
 	var list []entry
-	seen := map[string]bool{} // or deleted
+	seen := map[string]int{} // which of the list it is, or hidden
+	const hidden = -1
 	for i, index := range at {
 		entries, marks, err := u.readBranch(path, index)
 		if err != nil {
 			return nil, err
 		}
+		if len(at) == 1 {
+			return entries, nil
+		}
 		for _, e := range entries {
-			if !seen[e.name] {
+			above, ok := seen[e.name]
+			switch {
+			case !ok:
+				seen[e.name] = len(list)
 				list = append(list, e)
+			case above == hidden:
+			case e.mode == unix.S_IFDIR && list[above].mode == unix.S_IFDIR:
+				list[above].at = append(list[above].at, index)
+			default:
+				seen[e.name] = hidden
 			}
 		}
 		if i == len(at)-1 {
 			break
 		}
-		for _, e := range entries {
-			seen[e.name] = true
-		}
 		for _, mark := range marks {
-			seen[mark[len(whPrefix):]] = true
+			seen[mark[len(whPrefix):]] = hidden
 		}
 	}
 	return list, nil
@@ -68,6 +77,7 @@ func (u *FS) readBranch(path string, index int) (entries []entry, marks []string
 	if err := unix.Fstat(fd, &dir); err != nil {
 		return nil, nil, err
 	}
+	here := []int{index}
 	err = readDir(fd, func(e fuse.DirEntry) error {
 		if reserved(e.Name) {
 			marks = append(marks, e.Name)
@@ -80,7 +90,7 @@ func (u *FS) readBranch(path string, index int) (entries []entry, marks []string
 			}
 			e.Mode = st.Mode & unix.S_IFMT
 		}
-		entries = append(entries, entry{position(e.Name), e.Name, e.Mode, index, e.Ino})
+		entries = append(entries, entry{position(e.Name), e.Name, e.Mode, e.Ino, here})
 		return nil
 	})
 	u.nodes.Lock()
@@ -210,12 +220,13 @@ func (u *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryL
 	u.tree.RLock()
 	defer u.tree.RUnlock()
 	dir := u.node(in.NodeId)
+	path := dir.path()
 	list, err := u.list(dir, in.Offset)
 	for i := range list {
 		e := &list[i]
 		var f *found
 		if e.position > 2 && !dir.removed() && !u.knows(dir, e.name) {
-			if f, err = u.findAgain(dir, e); err == unix.ENOENT {
+			if f, err = u.findAgain(dir, path, e); err == unix.ENOENT {
 				err = nil
 				continue // gone meanwhile
 			} else if err != nil {
@@ -243,17 +254,27 @@ func (u *FS) knows(dir *node, name string) bool {
 	return dir.children[name] != nil
 }
 
-// findAgain finds a name that was listed. What is no directory is where it was,
-// or it was copied up, or it is gone.
-func (u *FS) findAgain(dir *node, e *entry) (*found, error) {
-	if e.mode != unix.S_IFDIR && (e.branch == rw || dir.top != rw) {
-		f := &found{top: e.branch, at: []int{e.branch}}
-		err := u.branches[e.branch].lstat(join(dir.path(), e.name), &f.st)
-		if err == nil && !isDir(&f.st) {
-			return f, nil
+// findAgain finds a name that was listed. Layers have it where they had it; what
+// else there was may be gone, or copied up.
+func (u *FS) findAgain(dir *node, path string, e *entry) (*found, error) {
+	f := &found{top: e.at[0], at: e.at}
+	if dir.top == rw && (f.top != rw || e.mode == unix.S_IFDIR) {
+		return u.find(dir, e.name)
+	}
+	path = join(path, e.name)
+	err := u.branches[f.top].lstat(path, &f.st)
+	if err != nil || isDir(&f.st) != (e.mode == unix.S_IFDIR) {
+		return u.find(dir, e.name)
+	}
+	for i, index := range f.at[:len(f.at)-1] {
+		if opaque, err := u.branches[index].isOpaque(path); err != nil {
+			return nil, err
+		} else if opaque {
+			f.at = f.at[:i+1]
+			break
 		}
 	}
-	return u.find(dir, e.name)
+	return f, nil
 }
 
 // FsyncDir brings a directory's names to disk.
