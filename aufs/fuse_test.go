@@ -423,6 +423,7 @@ func TestDeadProcess(t *testing.T) {
 				wants(t, "read", unix.ENOTCONN, err)
 			} else {
 				t.Cleanup(func() { _ = unix.Kill(victim, unix.SIGKILL) })
+				stopped(t, victim)
 			}
 			if mounted, err := h.fuse.Mounted(fsys); !mounted || err != nil {
 				t.Errorf("mounted: %v, %v", mounted, err)
@@ -438,6 +439,29 @@ func TestDeadProcess(t *testing.T) {
 			}
 			ok(t, user.Close())
 		})
+	}
+}
+
+// stopped waits until all threads of a process have stopped: one that still runs
+// answers, and then the mount is in use, not dead.
+func stopped(t testing.TB, pid int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		ok(t, err)
+		running := 0
+		for _, task := range tasks {
+			data, err := os.ReadFile(task)
+			if _, rest, _ := strings.Cut(string(data), ") "); err == nil && !strings.HasPrefix(rest, "T") {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d threads of process %d go on", running, pid)
+		}
 	}
 }
 
