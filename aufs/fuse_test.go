@@ -283,7 +283,8 @@ func TestCalls(t *testing.T) {
 	h.unmount(t, "fuse", fsys)
 }
 
-// A directory that changes while it is read gives everything that stays, once.
+// A directory that changes while it is read gives everything that stays, once, also
+// when others read it meanwhile, who see each change at once.
 func TestReadDirWhileItChanges(t *testing.T) {
 	h := newHost(t)
 	fsys, _ := h.union(t, `for i in $(seq 2000); do : >stays$i; : >goes$i; done`)
@@ -299,8 +300,23 @@ func TestReadDirWhileItChanges(t *testing.T) {
 			count[name]++
 		}
 		ok(t, os.WriteFile(fmt.Sprintf("%s/new%d", fsys.RootFS, i), nil, 0o644))
-		_ = os.Remove(fmt.Sprintf("%s/goes%d", fsys.RootFS, i))
-		_ = os.Chmod(fmt.Sprintf("%s/stays%d", fsys.RootFS, i), 0o600)
+		gone := os.Remove(fmt.Sprintf("%s/goes%d", fsys.RootFS, i))
+		if gone == nil {
+			ok(t, os.Chmod(fmt.Sprintf("%s/stays%d", fsys.RootFS, i), 0o600))
+		}
+		if i%8 != 0 {
+			continue
+		}
+		all, err := os.ReadDir(fsys.RootFS)
+		ok(t, err)
+		listed := map[string]bool{}
+		for _, e := range all {
+			listed[e.Name()] = true
+		}
+		if len(listed) != len(all) || !listed[fmt.Sprint("new", i)] || listed[fmt.Sprint("goes", i)] {
+			t.Fatalf("after step %d: %d names, %d different ones; new: %v, gone: %v", i, len(all), len(listed),
+				listed[fmt.Sprint("new", i)], !listed[fmt.Sprint("goes", i)])
+		}
 	}
 	for i := 1; i <= 2000; i++ {
 		if n := count[fmt.Sprint("stays", i)]; n != 1 {
@@ -309,6 +325,38 @@ func TestReadDirWhileItChanges(t *testing.T) {
 	}
 	ok(t, dir.Close())
 	h.unmount(t, "fuse", fsys)
+}
+
+// What was read once is read again without asking the mount's process.
+func TestReadDirAsksOnce(t *testing.T) {
+	h := newHost(t)
+	fsys, _ := h.union(t, `for i in $(seq 300); do mkdir d$i; : >d$i/f; done`)
+	tree := func() string {
+		return run(t, "find", fsys.RootFS, "-newermt", "2100-01-01") + run(t, "ls", "-R", fsys.RootFS)
+	}
+	first := tree()
+	requests := writes(t, pid(t))
+	if requests < 300 {
+		t.Fatalf("%d answers for 300 directories: they aren't counted", requests)
+	}
+	if second := tree(); second != first {
+		t.Errorf("first %d bytes, then %d", len(first), len(second))
+	}
+	if more := writes(t, pid(t)) - requests; more > 20 {
+		t.Errorf("the process wrote %d answers for what the kernel had", more)
+	}
+	h.unmount(t, "fuse", fsys)
+}
+
+// writes is how often a process has called write(2) and its like.
+func writes(t testing.TB, pid int) (n int) {
+	t.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	ok(t, err)
+	_, rest, _ := strings.Cut(string(data), "syscw:")
+	_, err = fmt.Sscan(rest, &n)
+	ok(t, err)
+	return n
 }
 
 // As many branches as AUFS takes, and more.
@@ -375,6 +423,7 @@ func TestDeadProcess(t *testing.T) {
 				wants(t, "read", unix.ENOTCONN, err)
 			} else {
 				t.Cleanup(func() { _ = unix.Kill(victim, unix.SIGKILL) })
+				stopped(t, victim)
 			}
 			if mounted, err := h.fuse.Mounted(fsys); !mounted || err != nil {
 				t.Errorf("mounted: %v, %v", mounted, err)
@@ -390,6 +439,29 @@ func TestDeadProcess(t *testing.T) {
 			}
 			ok(t, user.Close())
 		})
+	}
+}
+
+// stopped waits until all threads of a process have stopped: one that still runs
+// answers, and then the mount is in use, not dead.
+func stopped(t testing.TB, pid int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		ok(t, err)
+		running := 0
+		for _, task := range tasks {
+			data, err := os.ReadFile(task)
+			if _, rest, _ := strings.Cut(string(data), ") "); err == nil && !strings.HasPrefix(rest, "T") {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d threads of process %d go on", running, pid)
+		}
 	}
 }
 

@@ -22,7 +22,6 @@ type FS struct {
 	nodes nodes
 	opens sync.Mutex // guards node.io and what it points to
 	files table[*handle]
-	dirs  table[*openDir]
 }
 
 func (u *FS) rw() *branch { return u.branches[rw] }

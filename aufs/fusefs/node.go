@@ -3,6 +3,7 @@ package fusefs
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,8 @@ type node struct {
 	top    int   // the uppermost branch that has it; rw: it is copied up
 	at     []int // of a directory: the branches that have it, top first
 	pin    int   // an O_PATH descriptor, or -1
+
+	listing atomic.Pointer[[]entry] // of a directory that somebody reads
 
 	copying sync.Mutex // held during copy-up
 	io      *openFile  // nil unless it is open; guarded by FS.opens

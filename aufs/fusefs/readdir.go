@@ -1,7 +1,9 @@
 package fusefs
 
 import (
-	"sync"
+	"cmp"
+	"hash/maphash"
+	"slices"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -9,43 +11,55 @@ import (
 
 // entry is a name that a directory of the union shows.
 type entry struct {
-	name   string
-	mode   uint32 // its type
-	ino    uint64
-	branch int // the uppermost that has it
+	position uint64
+	name     string
+	mode     uint32 // its type
+	ino      uint64
+	at       []int // the branch that has it; of a directory those that may merge
 }
 
-// openDir is a directory that somebody reads: what it showed when he began, so that
-// everything that stays comes once, whatever comes and goes meanwhile.
-type openDir struct {
-	sync.Mutex
-	node    *node
-	entries []entry
-}
+// position is where a name stands in a listing of its directory: by its hash, as on
+// ext4. What stays has the same one in every listing, so it comes once, whatever
+// comes and goes while somebody reads; no listing must be kept for him. Before all
+// come . and .. at 1 and 2.
+func position(name string) uint64 { return max(maphash.String(seed, name)>>1, 3) }
+
+var seed = maphash.MakeSeed()
+
+func byPosition(a, b entry) int { return cmp.Compare(a.position, b.position) }
 
 // merge lists a directory, from the top branch down: a name counts unless a branch
-// above has it, or its whiteout. Sorted by branch, then as the branch has them.
+// above has it, or its whiteout. That a directory is opaque isn't looked at.
 func (u *FS) merge(path string, at []int) ([]entry, error) {
 	var list []entry
-	seen := map[string]bool{} // or deleted
+	seen := map[string]int{} // which of the list it is, or hidden
+	const hidden = -1
 	for i, index := range at {
 		entries, marks, err := u.readBranch(path, index)
 		if err != nil {
 			return nil, err
 		}
+		if len(at) == 1 {
+			return entries, nil
+		}
 		for _, e := range entries {
-			if !seen[e.name] {
+			above, ok := seen[e.name]
+			switch {
+			case !ok:
+				seen[e.name] = len(list)
 				list = append(list, e)
+			case above == hidden:
+			case e.mode == unix.S_IFDIR && list[above].mode == unix.S_IFDIR:
+				list[above].at = append(list[above].at, index)
+			default:
+				seen[e.name] = hidden
 			}
 		}
 		if i == len(at)-1 {
 			break
 		}
-		for _, e := range entries {
-			seen[e.name] = true
-		}
 		for _, mark := range marks {
-			seen[mark[len(whPrefix):]] = true
+			seen[mark[len(whPrefix):]] = hidden
 		}
 	}
 	return list, nil
@@ -63,6 +77,7 @@ func (u *FS) readBranch(path string, index int) (entries []entry, marks []string
 	if err := unix.Fstat(fd, &dir); err != nil {
 		return nil, nil, err
 	}
+	here := []int{index}
 	err = readDir(fd, func(e fuse.DirEntry) error {
 		if reserved(e.Name) {
 			marks = append(marks, e.Name)
@@ -75,7 +90,7 @@ func (u *FS) readBranch(path string, index int) (entries []entry, marks []string
 			}
 			e.Mode = st.Mode & unix.S_IFMT
 		}
-		entries = append(entries, entry{e.Name, e.Mode, e.Ino, index})
+		entries = append(entries, entry{position(e.Name), e.Name, e.Mode, e.Ino, here})
 		return nil
 	})
 	u.nodes.Lock()
@@ -125,63 +140,78 @@ func readDir(fd int, give func(fuse.DirEntry) error) error {
 	}
 }
 
-// OpenDir begins to read a directory.
-func (u *FS) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	out.Fh = u.dirs.add(&openDir{node: u.node(in.NodeId)})
+// OpenDir: a directory needs no handle. With ENOSYS the kernel doesn't ask again (Linux
+// 5.1), and keeps what it reads in its page cache until a name comes or goes.
+func (u *FS) OpenDir(_ <-chan struct{}, _ *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if u.server.KernelSettings().Flags64()&fuse.CAP_NO_OPENDIR_SUPPORT != 0 {
+		return fuse.ENOSYS
+	}
+	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }
 
-// ReleaseDir ends it.
-func (u *FS) ReleaseDir(in *fuse.ReleaseIn) { u.dirs.remove(in.Fh) }
+// list is what a directory shows after a position. The listing is made when somebody
+// begins to read, and goes when somebody has reached its end; who is between makes
+// another one.
+func (u *FS) list(n *node, after uint64) ([]entry, error) {
+	listing := n.listing.Load()
+	if after == 0 || listing == nil {
+		all, err := u.show(n)
+		if err != nil {
+			return nil, err
+		}
+		listing = &all
+		n.listing.Store(listing)
+	}
+	next, _ := slices.BinarySearchFunc(*listing, entry{position: after + 1}, byPosition)
+	if next == len(*listing) {
+		n.listing.Store(nil)
+	}
+	return (*listing)[next:], nil
+}
 
-// begin lists the directory when it is read from the start, again after rewinddir(3).
-func (u *FS) begin(d *openDir, offset uint64) error {
-	if offset > 0 {
-		return nil
+// show lists a directory with . and .., by position.
+func (u *FS) show(n *node) ([]entry, error) {
+	if n.removed() {
+		return nil, nil
 	}
-	d.entries = nil
-	if d.node.removed() {
-		return nil
-	}
-	list, err := u.merge(d.node.path(), d.node.at)
+	list, err := u.merge(n.path(), n.at)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	parent := d.node.parent
+	parent := n.parent
 	if parent == nil {
-		parent = d.node // the root's is above the mount, which the kernel knows
+		parent = n // the root's is above the mount, which the kernel knows
 	}
-	d.entries = append(d.entries,
-		entry{name: ".", mode: unix.S_IFDIR, ino: d.node.ino},
-		entry{name: "..", mode: unix.S_IFDIR, ino: parent.ino})
-	d.entries = append(d.entries, list...)
 	u.nodes.Lock()
-	defer u.nodes.Unlock()
-	for i := range d.entries {
-		if n := d.node.children[d.entries[i].name]; n != nil {
-			d.entries[i].ino = n.ino // it may have kept another at copy-up
+	for i := range list {
+		if child := n.children[list[i].name]; child != nil {
+			list[i].ino = child.ino // it may have kept another at copy-up
 		}
 	}
-	return nil
+	u.nodes.Unlock()
+	list = append(list,
+		entry{position: 1, name: ".", mode: unix.S_IFDIR, ino: n.ino},
+		entry{position: 2, name: "..", mode: unix.S_IFDIR, ino: parent.ino})
+	slices.SortFunc(list, byPosition)
+	return list, nil
+}
+
+func (e *entry) dirEntry() fuse.DirEntry {
+	return fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: e.position}
 }
 
 // ReadDir gives names, types and inode numbers.
 func (u *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	u.tree.RLock()
 	defer u.tree.RUnlock()
-	d := u.dirs.get(in.Fh)
-	d.Lock()
-	defer d.Unlock()
-	if err := u.begin(d, in.Offset); err != nil {
-		return fuse.ToStatus(err)
-	}
-	for i := in.Offset; i < uint64(len(d.entries)); i++ {
-		e := &d.entries[i]
-		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: i + 1}) {
+	list, err := u.list(u.node(in.NodeId), in.Offset)
+	for i := range list {
+		if !out.AddDirEntry(list[i].dirEntry()) {
 			break
 		}
 	}
-	return fuse.OK
+	return fuse.ToStatus(err)
 }
 
 // ReadDirPlus gives what ReadDir would, and a Lookup of each name that is new to the
@@ -189,32 +219,32 @@ func (u *FS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList)
 func (u *FS) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	u.tree.RLock()
 	defer u.tree.RUnlock()
-	d := u.dirs.get(in.Fh)
-	d.Lock()
-	defer d.Unlock()
-	if err := u.begin(d, in.Offset); err != nil {
-		return fuse.ToStatus(err)
-	}
-	for i := in.Offset; i < uint64(len(d.entries)); i++ {
-		e := &d.entries[i]
+	dir := u.node(in.NodeId)
+	path := dir.path()
+	list, err := u.list(dir, in.Offset)
+	for i := range list {
+		e := &list[i]
 		var f *found
-		if i > 1 && !d.node.removed() && !u.knows(d.node, e.name) { // not . and ..
-			var err error
-			if f, err = u.findAgain(d.node, e); err == unix.ENOENT {
+		if e.position > 2 && !dir.removed() && !u.knows(dir, e.name) {
+			if f, err = u.findAgain(dir, path, e); err == unix.ENOENT {
+				err = nil
 				continue // gone meanwhile
 			} else if err != nil {
-				return fuse.ToStatus(err)
+				break
 			}
 		}
-		plus := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Mode: e.mode, Ino: e.ino, Off: i + 1})
+		plus := out.AddDirLookupEntry(e.dirEntry())
 		if plus == nil {
 			break
 		}
 		if f != nil {
-			u.reply(u.enter(d.node, e.name, f), &f.st, plus)
+			u.reply(u.enter(dir, e.name, f), &f.st, plus)
 		}
 	}
-	return fuse.OK
+	if len(out.Bytes()) > 0 { // they count; the next call gets the error
+		return fuse.OK
+	}
+	return fuse.ToStatus(err)
 }
 
 // knows tells whether the kernel has a name already, so that it needn't be told more.
@@ -224,17 +254,27 @@ func (u *FS) knows(dir *node, name string) bool {
 	return dir.children[name] != nil
 }
 
-// findAgain finds a name that was listed. What is no directory is where it was,
-// or it was copied up, or it is gone.
-func (u *FS) findAgain(dir *node, e *entry) (*found, error) {
-	if e.mode != unix.S_IFDIR && (e.branch == rw || dir.top != rw) {
-		f := &found{top: e.branch, at: []int{e.branch}}
-		err := u.branches[e.branch].lstat(join(dir.path(), e.name), &f.st)
-		if err == nil && !isDir(&f.st) {
-			return f, nil
+// findAgain finds a name that was listed. Layers have it where they had it; what
+// else there was may be gone, or copied up.
+func (u *FS) findAgain(dir *node, path string, e *entry) (*found, error) {
+	f := &found{top: e.at[0], at: e.at}
+	if dir.top == rw && (f.top != rw || e.mode == unix.S_IFDIR) {
+		return u.find(dir, e.name)
+	}
+	path = join(path, e.name)
+	err := u.branches[f.top].lstat(path, &f.st)
+	if err != nil || isDir(&f.st) != (e.mode == unix.S_IFDIR) {
+		return u.find(dir, e.name)
+	}
+	for i, index := range f.at[:len(f.at)-1] {
+		if opaque, err := u.branches[index].isOpaque(path); err != nil {
+			return nil, err
+		} else if opaque {
+			f.at = f.at[:i+1]
+			break
 		}
 	}
-	return u.find(dir, e.name)
+	return f, nil
 }
 
 // FsyncDir brings a directory's names to disk.

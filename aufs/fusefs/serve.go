@@ -42,7 +42,9 @@ const Ready = "mounted"
 // ends when DIR is unmounted everywhere, and signals that end programs don't end it.
 func Main() {
 	debug.SetGCPercent(50) // there is one of us for each container
-	runtime.GOMAXPROCS(min(4, runtime.NumCPU()))
+	// Few processors: a request is short, and what waits in the kernel needs none. More
+	// wake each other in vain, which costs more than they do.
+	runtime.GOMAXPROCS(max(1, min(4, runtime.NumCPU()/2)))
 	if err := serve(os.Args[1:]); err != nil {
 		fmt.Println(err)
 		os.Exit(1)

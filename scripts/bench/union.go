@@ -147,13 +147,22 @@ func (u *unionBench) unmountAll() error {
 	return errors.Join(errs...)
 }
 
-// op measures an operation in all, in turns.
-func (u *unionBench) op(what string, cold bool, f func(root string) error) error {
-	for _, kind := range kinds {
-		if cold {
-			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-				return err
-			}
+// op measures an operation in all, in turns, and in another order each time: who is
+// first finds less in the caches of what is below us. What the one before has written is
+// on the disk by then. warm does it once before.
+func (u *unionBench) op(what string, first caches, f func(root string) error) error {
+	for _, i := range rand.Perm(len(kinds)) {
+		kind := kinds[i]
+		syscall.Sync()
+		var err error
+		switch first {
+		case cold:
+			err = os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+		case warm:
+			err = f(u.mounts[kind])
+		}
+		if err != nil {
+			return fmt.Errorf("before %s in %s: %w", what, kind, err)
 		}
 		start := time.Now()
 		if err := f(u.mounts[kind]); err != nil {
@@ -169,6 +178,14 @@ func (u *unionBench) op(what string, cold bool, f func(root string) error) error
 	return nil
 }
 
+type caches int
+
+const (
+	asIs caches = iota
+	cold
+	warm
+)
+
 func (u *unionBench) round(big, files int) error {
 	command := func(args ...string) func(string) error {
 		return func(root string) error {
@@ -180,22 +197,22 @@ func (u *unionBench) round(big, files int) error {
 	read := command("dd", "if=big", "of=/dev/null", "bs=1M", "status=none")
 	find := command("find", "tree", "-newermt", "2100-01-01")
 	return errors.Join(
-		u.op(fmt.Sprintf("find and stat of %d files, cold", files), true, find),
-		u.op(fmt.Sprintf("find and stat of %d files, warm", files), false, find),
-		u.op(fmt.Sprintf("read of %d MB, cold", big), true, read),
-		u.op(fmt.Sprintf("read of %d MB, warm", big), false, read),
-		u.op("20,000 random reads of 4 KiB, cold", true, randomReads),
-		u.op("20,000 random reads of 4 KiB, warm", false, randomReads),
-		u.op(fmt.Sprintf("write of %d MB", big), false,
+		u.op(fmt.Sprintf("find and stat of %d files, cold", files), cold, find),
+		u.op(fmt.Sprintf("find and stat of %d files, warm", files), warm, find),
+		u.op(fmt.Sprintf("read of %d MB, cold", big), cold, read),
+		u.op(fmt.Sprintf("read of %d MB, warm", big), warm, read),
+		u.op("20,000 random reads of 4 KiB, cold", cold, randomReads),
+		u.op("20,000 random reads of 4 KiB, warm", warm, randomReads),
+		u.op(fmt.Sprintf("write of %d MB", big), asIs,
 			command("dd", "if=/dev/zero", "of=written", "bs=1M", fmt.Sprint("count=", big), "status=none")),
-		u.op(fmt.Sprintf("untar of %d small files", files*2/5), false, func(root string) error {
+		u.op(fmt.Sprintf("untar of %d small files", files*2/5), asIs, func(root string) error {
 			if err := os.Mkdir(root+"/untar", 0o755); err != nil {
 				return err
 			}
 			return command("tar", "-x", "-f", u.dir+"/small.tar", "-C", "untar")(root)
 		}),
 		u.goBuild(),
-		u.op("rm -r of all that", false, command("rm", "-r", "untar", "written")),
+		u.op("rm -r of all that", asIs, command("rm", "-r", "untar", "written")),
 	)
 }
 
@@ -208,7 +225,7 @@ func (u *unionBench) goBuild() error {
 	if err != nil {
 		return err
 	}
-	return u.op("go build, nothing cached", false, func(root string) error {
+	return u.op("go build, nothing cached", asIs, func(root string) error {
 		cmd := exec.Command("go", "build", "-o", root+"/written-program", "./rcli")
 		cmd.Dir = here
 		cmd.Env = append(os.Environ(), "GOCACHE="+root+"/untar/cache", "GOTMPDIR="+root+"/untar", "CGO_ENABLED=0")
