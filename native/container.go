@@ -281,8 +281,8 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		}
 		files = append(files, int(f.Fd()))
 	}
-	x.Controlling, x.user = e.Streams.Terminal, userns(s, x, 0, nil)
-	if err := giveStreams(idMap(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
+	x.Controlling, x.User = e.Streams.Terminal, Joins(s)
+	if err := giveStreams(IDs(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
 

@@ -33,7 +33,7 @@ func failed(call string, err error) error {
 	return &launch.Failure{Call: call, Errno: errno}
 }
 
-// idMapper tells a new process when its ids are mapped, which only somebody outside
+// IDMapper tells a new process when its ids are mapped, which only somebody outside
 // can do for more than one (user_namespaces(7)).
 //
 //	shim                       child
@@ -42,33 +42,34 @@ func failed(call string, err error) error {
 //	── a byte ──────────────────▶
 //
 // Its zero value maps nothing.
-type idMapper struct {
+type IDMapper struct {
 	ids   *IDMap
 	child int // the child's end
 	ours  int
 }
 
-func newIDMapper(o StartOrder) (*idMapper, error) {
-	if o.IDs == nil {
-		return &idMapper{}, nil
+// NewIDMapper is for these ids; nil: it maps nothing.
+func NewIDMapper(ids *IDMap) (*IDMapper, error) {
+	if ids == nil {
+		return &IDMapper{}, nil
 	}
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("map ids: %w", err)
 	}
-	return &idMapper{o.IDs, p[0], p[1]}, nil
+	return &IDMapper{ids, p[0], p[1]}, nil
 }
 
-// files go behind the standard streams.
-func (m *idMapper) files() []int {
+// Files are for the child: its end, or none.
+func (m *IDMapper) Files() []int {
 	if m.ids == nil {
 		return nil
 	}
 	return []int{m.child}
 }
 
-// write maps the ids of a process, and lets it go on.
-func (m *idMapper) write(pid int) error {
+// Write maps the ids of a process, and lets it go on.
+func (m *IDMapper) Write(pid int) error {
 	if m.ids == nil {
 		return nil
 	}
