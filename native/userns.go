@@ -176,12 +176,17 @@ func IDs(s *specs.Spec) *shim.IDMap {
 	m := &shim.IDMap{UIDs: mapLines(s.Linux.UIDMappings), GIDs: mapLines(s.Linux.GIDMappings)}
 	if p := s.Process; p != nil {
 		m.User, m.Group = HostID(s.Linux.UIDMappings, p.User.UID), HostID(s.Linux.GIDMappings, p.User.GID)
-		m.OOMScoreAdj = p.OOMScoreAdj
-		for _, r := range p.Rlimits {
-			m.Limits = append(m.Limits, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Hard: r.Hard})
-		}
+		m.OOMScoreAdj, m.Limits = p.OOMScoreAdj, Limits(p)
 	}
 	return m
+}
+
+// Limits are those of a process that only the host's root may raise.
+func Limits(p *specs.Process) (list []shim.Limit) {
+	for _, r := range p.Rlimits {
+		list = append(list, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Hard: r.Hard})
+	}
+	return list
 }
 
 // mapLines is the text of /proc/PID/uid_map.

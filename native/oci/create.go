@@ -416,7 +416,11 @@ func (b *birth) close() {
 // does: it may want to open /dev/stderr. /dev/null stays everybody's.
 func ownStreams(s *specs.Spec) {
 	uid := s.Process.User.UID
-	if native.Joins(s).Is {
+	switch {
+	case !native.Joins(s).Is:
+	case len(s.Linux.UIDMappings) == 0: // it is joined, and whose they are nobody has told
+		return
+	default:
 		uid = native.HostID(s.Linux.UIDMappings, uid)
 	}
 	var null unix.Stat_t

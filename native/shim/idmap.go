@@ -27,6 +27,21 @@ type Limit struct {
 	Hard   uint64
 }
 
+// Raise raises a process's hard limit, and lowers none: the process itself does the
+// rest, when it has no more files to open. 0: ours, which our children inherit.
+func (l Limit) Raise(pid int) error {
+	var now unix.Rlimit
+	err := unix.Prlimit(pid, l.Number, nil, &now)
+	if err == nil && l.Hard > now.Max {
+		now.Max = l.Hard
+		err = unix.Prlimit(pid, l.Number, &now, nil)
+	}
+	if err != nil {
+		return failed(l.Name, err)
+	}
+	return nil
+}
+
 // failed is a failure like that of one of the program's calls.
 func failed(call string, err error) error {
 	errno, _ := errors.AsType[unix.Errno](err)
@@ -75,16 +90,8 @@ func (m *IDMapper) Write(pid int) error {
 	}
 	defer CloseAll([]int{m.child, m.ours})
 	for _, l := range m.ids.Limits {
-		// Only the hard one, and only up: the process itself does the rest, when
-		// it has no more files to open.
-		var now unix.Rlimit
-		err := unix.Prlimit(pid, l.Number, nil, &now)
-		if err == nil && l.Hard > now.Max {
-			now.Max = l.Hard
-			err = unix.Prlimit(pid, l.Number, &now, nil)
-		}
-		if err != nil {
-			return failed(l.Name, err)
+		if err := l.Raise(pid); err != nil {
+			return err
 		}
 	}
 	if n := m.ids.OOMScoreAdj; n != nil {
