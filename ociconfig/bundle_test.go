@@ -63,7 +63,7 @@ func TestLoad(t *testing.T) {
 		"a strange namespace":      {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "moon"}) }, `no namespace of type "moon"`},
 		"a namespace twice":        {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "mount"}) }, "namespace mount is there twice"},
 		"a relative namespace":     {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "ipc", Path: "x"}) }, "not an absolute path"},
-		"a user namespace":         {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "user"}) }, "user namespaces are not built yet"},
+		"a user namespace":         {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "user"}) }, "a new user namespace wants ids, and containerID 0"},
 		"a hostname of the host's": {func(s *specs.Spec) { s.Hostname = "x" }, "add the namespace uts"},
 		"a domainname":             {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "uts"}); s.Domainname = "x" }, ""},
 		"clocks of the host's": {func(s *specs.Spec) {
