@@ -144,23 +144,8 @@ func (p *podman) must(args ...string) string {
 // end removes what podman leaves: its containers, its mounts, its cgroups.
 func (p *podman) end(work, cgroup string) {
 	p.run("rm", "--all", "--force", "--time", "0")
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		p.t.Error(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if target := strings.Fields(line)[1]; strings.HasPrefix(target, work+"/") {
-			if out, err := exec.Command("umount", "-l", target).CombinedOutput(); err != nil {
-				p.t.Errorf("umount: %v: %s", err, out)
-			}
-		}
-	}
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroup)
-	more, _ := filepath.Glob("/sys/fs/cgroup/" + cgroup)
-	for _, dir := range append(dirs, more...) {
-		// podman leaves conmon's; what can't be removed, the census tells.
-		_ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";").Run()
-	}
+	unmountBelow(p.t, work)
+	removeCgroups(cgroup)
 }
 
 // baseTar is the image base of our own daemon, as a tar.
