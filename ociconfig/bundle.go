@@ -157,10 +157,8 @@ func CheckProcess(p *specs.Process) error {
 	if p.ExecCPUAffinity != nil {
 		errs = append(errs, errors.New("process.execCPUAffinity is not built yet: leave it out"))
 	}
-	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
-		if _, err := os.Stat("/sys/kernel/security/apparmor"); err != nil {
-			errs = append(errs, errors.New("process.apparmorProfile: this host has no AppArmor: leave it out"))
-		}
+	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" && !hasApparmor() {
+		errs = append(errs, errors.New("process.apparmorProfile: this host has no AppArmor: leave it out"))
 	}
 	if p.SelinuxLabel != "" {
 		if _, err := os.Stat("/sys/fs/selinux/enforce"); err != nil {

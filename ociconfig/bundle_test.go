@@ -100,7 +100,7 @@ func TestLoad(t *testing.T) {
 		"the host's network's":  {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"} }, "not in a separate kernel namespace"},
 		"RDT":                   {func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, "linux.intelRdt is not built yet"},
 		"a mount label":         {func(s *specs.Spec) { s.Linux.MountLabel = "x" }, "linux.mountLabel is not built yet"},
-		"id mappings":           {func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} }, "linux.uidMappings is not built yet"},
+		"id mappings":           {func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} }, "want the namespace user"},
 		"a filter's listener":   {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} }, "listenerPath is not built yet"},
 		"a filter's flag":       {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{Flags: []specs.LinuxSeccompFlag{"X"}} }, "flag X is not supported"},
 		"an execution domain":   {func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} }, "say LINUX or LINUX32"},

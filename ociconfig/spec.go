@@ -62,11 +62,12 @@ func Spec(r *container.Record, host Host) (*specs.Spec, error) {
 	mounts, merr := mounts(c, host)
 	s.Mounts = mounts
 	knownGroups(s.Mounts, r.Filesystem.IDs)
+	ierr := knownUser(s.Process, r.Filesystem.IDs)
 	derr := devices(s, c)
 	if !c.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 	}
-	err := errors.Join(perr, nerr, merr, derr, checkSysctls(c), throttles(s.Linux.Resources, c.Limits))
+	err := errors.Join(perr, nerr, merr, ierr, derr, checkSysctls(c), throttles(s.Linux.Resources, c.Limits))
 	if err == nil {
 		err = security(s, c) // it needs the capabilities
 	}

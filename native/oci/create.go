@@ -138,7 +138,7 @@ func (c *Container) create(o Starting) error {
 	defer unix.Close(socket)
 
 	s := *c.spec
-	s.Mounts = cgroupMounts(s.Mounts, group, c.rt.host.Version)
+	s.Mounts = cgroupMounts(&s, group, c.rt.host.Version)
 	b, err := c.rt.newBirth(c, &s, join, o)
 	if err != nil {
 		return err
@@ -210,14 +210,22 @@ func (c *Container) makeGroup() (*cgroups.Group, error) {
 }
 
 // cgroupMounts makes of a mount of type cgroup what the host's version has: in v1
-// a folder with a mount for every hierarchy, each with the container's own part.
-func cgroupMounts(mounts []specs.Mount, group *cgroups.Group, version int) []specs.Mount {
+// a folder with a mount for every hierarchy, each with the container's own part. In
+// v2 it is a file system; with a user namespace, but the host's cgroup namespace, it
+// can't be mounted, and the host's is bound, as runc does.
+func cgroupMounts(s *specs.Spec, group *cgroups.Group, version int) []specs.Mount {
+	foreign := native.Joins(s).Is && !slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.CgroupNamespace })
 	var list []specs.Mount
-	for _, m := range mounts {
-		if m.Type != "cgroup" && m.Type != "cgroup2" || version == 2 {
-			if m.Type == "cgroup" {
-				m.Type = "cgroup2"
-			}
+	for _, m := range s.Mounts {
+		switch {
+		case m.Type != "cgroup" && m.Type != "cgroup2":
+			list = append(list, m)
+			continue
+		case version == 2 && foreign:
+			list = append(list, specs.Mount{Destination: m.Destination, Type: "bind", Source: "/sys/fs/cgroup", Options: append([]string{"bind"}, m.Options...)})
+			continue
+		case version == 2:
+			m.Type = "cgroup2"
 			list = append(list, m)
 			continue
 		}
