@@ -176,6 +176,26 @@ func merge(to, patch map[string]any) {
 	}
 }
 
+// patchConfig changes a config.json.
+func patchConfig(t *testing.T, file string, patch map[string]any) {
+	t.Helper()
+	config := map[string]any{}
+	data, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(data, &config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	merge(config, patch)
+	if data, err = json.Marshal(config); err == nil {
+		err = os.WriteFile(file, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // cmdStatus waits until a container has a status, for at most 10 seconds.
 func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 	var state struct{ Status string }
@@ -279,23 +299,12 @@ func TestOCIKilledAnywhere(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, config)
 	}
-	data, err := os.ReadFile(work + "/config.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := map[string]any{}
-	if err := json.Unmarshal(data, &c); err != nil {
-		t.Fatal(err)
-	}
-	merge(c, map[string]any{"process": map[string]any{"terminal": false, "rlimits": nil, "args": []any{"/busybox", "sleep", "1000"}},
+	patchConfig(t, work+"/config.json", map[string]any{"process": map[string]any{"terminal": false, "rlimits": nil, "args": []any{"/busybox", "sleep", "1000"}},
 		"linux": map[string]any{"cgroupsPath": "/" + cgroup + "/c"},
 		"hooks": map[string]any{"createRuntime": []any{map[string]any{"path": "/bin/true"}}}})
-	if data, err = json.Marshal(c); err != nil {
-		t.Fatal(err)
-	}
 	program, err := os.ReadFile(busybox)
 	if err == nil {
-		err = errors.Join(os.WriteFile(work+"/config.json", data, 0o644), os.Mkdir(work+"/rootfs", 0o755), os.WriteFile(work+"/rootfs/busybox", program, 0o755))
+		err = errors.Join(os.Mkdir(work+"/rootfs", 0o755), os.WriteFile(work+"/rootfs/busybox", program, 0o755))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -37,6 +38,7 @@ func TestPodman(t *testing.T) {
 
 	// A host may let nobody raise a limit, and podman would.
 	run := []string{"run", "--network", "none", "--cgroup-parent", "/" + cgroup, "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"}
+	ids := []string{"--uidmap", "0:300000:65536", "--gidmap", "0:300000:65536"}
 	for name, x := range map[string]struct {
 		args   []string
 		output string
@@ -52,6 +54,9 @@ func TestPodman(t *testing.T) {
 		"a volume":                   {[]string{"-v", work + ":/here:ro", "base", "/bin/bash", "-c", "cd /here && ! echo 2>/dev/null >x && echo *"}, "base.tar root run runtime", 0},
 		"privileged":                 {[]string{"--privileged", "base", "/bin/bash", "-c", "echo >/proc/sys/net/ipv4/ip_forward 1"}, "", 0},
 		"a device":                   {[]string{"--device", "/dev/full:/dev/mine", "base", "/bin/bash", "-c", "! echo >/dev/mine"}, "", 0},
+		"other ids":                  {append(ids, "-v", work+":/here:ro", "base", "/bin/sh", "-c", "echo $(id -u) $(tr -s ' ' </proc/self/uid_map) $(stat -c %u:%g /bin /etc/passwd) $(touch /made && stat -c %u /made) $(cat /here/base.tar | head -c 1 | wc -c)"), "0 0 300000 65536 0:0 0:0 0 1", 0},
+		"other ids, another user":    {append(ids, "-u", "5:6", "--read-only", "base", "/bin/sh", "-c", "id -u; echo >/dev/stderr; echo x >/tmp/x; ! touch /x"), "5", 0},
+		"other ids, a device":        {append(ids, "--device", "/dev/full:/dev/mine", "base", "/bin/sh", "-c", "! echo 2>/dev/null >/dev/mine"), "", 0},
 		"the host's PIDs":            {[]string{"--pid", "host", "base", "/bin/bash", "-c", "test $$ -gt 1"}, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -81,6 +86,17 @@ func TestPodman(t *testing.T) {
 	if out != "sleep" {
 		t.Errorf("in another's PID namespace: %q", out)
 	}
+	// One with ids of its own, and another in its user namespace.
+	p.must(append(append(append([]string{}, run...), ids...), "-d", "--name", "mapped", "base", "/bin/sleep", "1000")...)
+	if out := p.must("exec", "mapped", "/bin/sh", "-c", "id -u; cat /proc/self/uid_map"); !regexp.MustCompile(`^0\s+0\s+300000\s+65536$`).MatchString(out) {
+		t.Errorf("exec with other ids: %q", out)
+	}
+	if out := p.must(append(append([]string{}, run...), "--rm", "--userns", "container:mapped", "--pid", "container:mapped", "base", "/bin/sh", "-c", "id -u; cat /proc/1/comm")...); out != "0\nsleep" {
+		t.Errorf("in another's user namespace: %q", out)
+	}
+	p.must("kill", "mapped")
+	p.must("wait", "mapped")
+	p.must("rm", "mapped")
 	p.must("kill", "long")
 	if out := p.must("wait", "long"); out != "137" {
 		t.Errorf("wait: %q", out)
@@ -128,23 +144,8 @@ func (p *podman) must(args ...string) string {
 // end removes what podman leaves: its containers, its mounts, its cgroups.
 func (p *podman) end(work, cgroup string) {
 	p.run("rm", "--all", "--force", "--time", "0")
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		p.t.Error(err)
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if target := strings.Fields(line)[1]; strings.HasPrefix(target, work+"/") {
-			if out, err := exec.Command("umount", "-l", target).CombinedOutput(); err != nil {
-				p.t.Errorf("umount: %v: %s", err, out)
-			}
-		}
-	}
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroup)
-	more, _ := filepath.Glob("/sys/fs/cgroup/" + cgroup)
-	for _, dir := range append(dirs, more...) {
-		// podman leaves conmon's; what can't be removed, the census tells.
-		_ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", ";").Run()
-	}
+	unmountBelow(p.t, work)
+	removeCgroups(cgroup)
 }
 
 // baseTar is the image base of our own daemon, as a tar.

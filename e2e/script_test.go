@@ -125,8 +125,8 @@ func scripts(t *testing.T, path string) {
 			if p, ok := strings.CutPrefix(cond, "path:"); ok {
 				return p == path, nil
 			}
-			if cond == "apparmor" {
-				_, err := os.Stat("/sys/kernel/security/apparmor/profiles")
+			if file := map[string]string{"apparmor": "/sys/kernel/security/apparmor/profiles", "cgroup:v2": "/sys/fs/cgroup/cgroup.controllers"}[cond]; file != "" {
+				_, err := os.Stat(file)
 				return err == nil, nil
 			}
 			return false, fmt.Errorf("no such condition: %s", cond)

@@ -38,12 +38,13 @@ type Setup struct {
 	NoPivot   bool // the host's root is where pivot_root can't (an initramfs)
 	NoKeyring bool // keep the session's keyring
 
-	user userNamespace
+	User  UserNamespace
+	Trees []int // mount by mount: what is bind-mounted; nil: the process takes it itself
 }
 
 // NewSetup is one without descriptors.
 func NewSetup() Setup {
-	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, PidNS: -1, Wait: -1}
+	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, PidNS: -1, Wait: -1, User: UserNamespace{Ready: -1}}
 }
 
 // writer writes a program, call by call.
@@ -107,27 +108,27 @@ var here = launch.Number(unix.AT_FDCWD)
 // is mounted on is looked up inside the new root alone. Then the host is left.
 func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.PidNS}}
-	namespaces := w.joinUserNamespace(s)
+	namespaces := w.joinFirst(s)
 	w.session(x)
 	w.joinCgroups(x.Tasks)
-	w.awaitIDs(s.Process, x.user)
+	w.awaitIDs(s.Process, x.User)
 	w.namespaces(namespaces, s.Linux.TimeOffsets)
 	w.sysctls(s.Linux.Sysctl)
-	w.oomScore(s.Process, x.user)
+	w.oomScore(s.Process, x.User)
 	if !x.Hooks && slices.ContainsFunc(s.Mounts, CopiesUp) {
 		w.err = errors.New("the mount option tmpcopyup is for engines: leave it out")
 	}
 	var trees []launch.Arg
-	if !x.user.is {
-		trees = w.takeMounts(s.Mounts, x.user)
+	if !x.User.Is {
+		trees = w.takeMounts(s.Mounts, x)
 	}
-	nodes := w.hostNodes(s, x.user)
-	root := w.takeRoot(x.Rootfs, s.Linux.RootfsPropagation, x.user)
+	nodes := w.hostNodes(s, x.User)
+	root := w.takeRoot(x.Rootfs, s.Linux.RootfsPropagation, x.User)
 	w.ownMounts()
 	w.attach("put the root in its place", root, here, x.Rootfs)
-	if x.user.is { // from here on who makes files must be known to the namespace
-		w.becomeRoot(x.user)
-		trees = w.takeMounts(s.Mounts, x.user)
+	if x.User.Is { // from here on who makes files must be known to the namespace
+		w.becomeRoot(x.User)
+		trees = w.takeMounts(s.Mounts, x)
 	}
 	for i, m := range s.Mounts {
 		w.mount(root, m, trees[i], i < len(x.Files) && x.Files[i])
@@ -156,12 +157,12 @@ func CompileExec(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.Pidfd}}
 	w.session(x)
 	w.joinCgroups(x.Tasks)
-	w.oomScore(s.Process, x.user)
-	if x.user.is {
+	w.oomScore(s.Process, x.User)
+	if x.User.Is {
 		w.labels(s.Process)
 	}
 	w.joinNamespaces(x)
-	w.becomeRoot(x.user)
+	w.becomeRoot(x.User)
 	if x.Terminal {
 		w.terminal(x.Sync, s.Process)
 	}
@@ -177,6 +178,7 @@ func CompileHook(h specs.Hook, x Setup) (*launch.Program, error) {
 	w.session(x)
 	w.joinCgroups(x.Tasks)
 	w.joinNamespaces(x)
+	w.becomeRoot(x.User)
 	w.streams(x)
 	w.closeAll(x)
 	args := h.Args
@@ -278,7 +280,7 @@ func (w *writer) clocks(offsets map[string]specs.LinuxTimeOffset) {
 
 // joinNamespaces: all but the PID's, in which it was born.
 func (w *writer) joinNamespaces(x Setup) {
-	kinds := x.user.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+	kinds := x.User.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.Pidfd), launch.Number(kinds))
 }
 
@@ -447,10 +449,10 @@ func rootPropagation(option string) (propagation uint64, recursive bool) {
 
 // takeRoot takes hold of the root file system: a directory, or a mount with all
 // that is mounted in it.
-func (w *writer) takeRoot(rootfs, propagation string, u userNamespace) launch.Arg {
+func (w *writer) takeRoot(rootfs, propagation string, u UserNamespace) launch.Arg {
 	rootfs = path.Clean(rootfs)
 	flags := unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
-	if u.is { // what is mounted below is locked, and stays behind
+	if u.Is { // what is mounted below is locked, and stays behind
 		flags &^= unix.AT_RECURSIVE
 	}
 	root := w.result("take "+rootfs, unix.SYS_OPEN_TREE, here, launch.String(rootfs), launch.Number(flags))

@@ -83,14 +83,14 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 		t.Fatal(err)
 	}
 	defer r.Close()
-	trees, err := hostTrees(s)
+	trees, which, err := HostTrees(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := len(trees)
 	x := NewSetup()
 	x.Rootfs, x.Filter, x.LastCap, x.Stdio, x.Files = rootfs, filter, lastCap, [3]int{n, n + 1, n + 1}, Files(s.Mounts)
-	x.user = userns(s, x, n, nil)
+	x.Trees, x.User = which, Joins(s)
 	p, err := Compile(s, x)
 	if err != nil {
 		t.Fatal(err)

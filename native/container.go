@@ -9,6 +9,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -227,7 +230,29 @@ func (p *process) Update(r *container.Record) error {
 func (p *process) Stats() (container.Stats, error) { return container.Stats(p.group.Stats()), nil }
 
 // Pids lists the processes.
-func (p *process) Pids() ([]int, error) { return p.group.Pids() }
+func (p *process) Pids() ([]int, error) {
+	if p.rt.host.Version == 0 {
+		return namespaceOf(p.pid)
+	}
+	return p.group.Pids()
+}
+
+// namespaceOf lists the processes of one's PID namespace: what there is without cgroups.
+func namespaceOf(pid int) (pids []int, err error) {
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // it has ended
+	}
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/pid") // the pattern is fine
+	for _, link := range links {
+		if ns, err := os.Readlink(link); err == nil && ns == own { // else gone, or somebody else's
+			n, _ := strconv.Atoi(strings.Split(link, "/")[2])
+			pids = append(pids, n)
+		}
+	}
+	slices.Sort(pids)
+	return pids, err
+}
 
 // execution is a further process.
 type execution struct {
@@ -281,8 +306,8 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		}
 		files = append(files, int(f.Fd()))
 	}
-	x.Controlling, x.user = e.Streams.Terminal, userns(s, x, 0, nil)
-	if err := giveStreams(idMap(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
+	x.Controlling, x.User = e.Streams.Terminal, Joins(s)
+	if err := giveStreams(IDs(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
 

@@ -119,15 +119,14 @@ func (a *attributes) late(m specs.Mount) bool {
 // still be named: clones of its own (open_tree(2)), and new file systems
 // (fsopen(2)). They are attached to nothing yet. Clones are taken before all mounts
 // become private, so that they can share what is mounted in them with the host.
-func (w *writer) takeMounts(mounts []specs.Mount, u userNamespace) []launch.Arg {
+func (w *writer) takeMounts(mounts []specs.Mount, x Setup) []launch.Arg {
 	trees := make([]launch.Arg, len(mounts))
 	for i, m := range mounts {
 		a := readOptions(m)
 		switch {
 		case a.remount:
-		case a.bind && u.is: // taken already, see hostTrees
-			trees[i] = launch.File(u.trees)
-			u.trees++
+		case a.bind && x.Trees != nil: // taken already, see HostTrees
+			trees[i] = launch.File(x.Trees[i])
 			w.setClone("take "+m.Source, trees[i], a)
 		case a.bind:
 			trees[i] = w.clone(m.Source, a)
@@ -309,6 +308,9 @@ func (w *writer) mkdir(dir launch.Arg, p string) {
 }
 
 var deviceTypes = map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
+
+// DeviceType is a device's, as mknod(2) takes it.
+func DeviceType(d specs.LinuxDevice) uint32 { return deviceTypes[d.Type] }
 
 // devices fills /dev: nodes, the links that programs expect, and the terminal
 // multiplexer of our own devpts. One that was mounted from the host has its own.

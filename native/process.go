@@ -22,7 +22,7 @@ func (w *writer) process(s *specs.Spec, x Setup) {
 		p = &specs.Process{}
 	}
 	w.streams(x)
-	if !x.user.is { // else done already, see userNamespace
+	if !x.User.Is { // else done already, see userNamespace
 		w.labels(p)
 	}
 	w.closeAll(x)
@@ -85,8 +85,8 @@ func (w *writer) limits(p *specs.Process, files bool) {
 }
 
 // oomScore: while the host's /proc is there.
-func (w *writer) oomScore(p *specs.Process, u userNamespace) {
-	if p != nil && !(u.is && u.ready >= 0) && p.OOMScoreAdj != nil {
+func (w *writer) oomScore(p *specs.Process, u UserNamespace) {
+	if p != nil && !(u.Is && u.Ready >= 0) && p.OOMScoreAdj != nil {
 		w.writeFile("set the OOM score", "/proc/self/oom_score_adj", fmt.Sprint(*p.OOMScoreAdj))
 	}
 }
@@ -129,6 +129,9 @@ var (
 // labels are for the program that is executed next (apparmor(7); selinux's
 // setexeccon(3) writes the same file). /proc is the one that we have mounted.
 func (w *writer) labels(p *specs.Process) {
+	if p == nil {
+		return
+	}
 	if p.ApparmorProfile != "" {
 		w.writeFile("set the AppArmor profile", "/proc/self/attr/apparmor/exec", "exec "+p.ApparmorProfile)
 	}
@@ -191,7 +194,7 @@ func (w *writer) identity(s *specs.Spec, p *specs.Process, x Setup) {
 		groups = binary.NativeEndian.AppendUint32(groups, g)
 	}
 	set := w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
-	if x.user.is && len(groups) == 0 {
+	if x.User.Is && len(groups) == 0 {
 		set.Ok = []unix.Errno{unix.EPERM} // forbidden to an ordinary user, who has but his own (user_namespaces(7))
 	}
 	gid, uid := launch.Number(p.User.GID), launch.Number(p.User.UID)

@@ -160,7 +160,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	defer join.Close()
 
-	held, err := hostTrees(s)
+	held, trees, err := HostTrees(s)
 	if path := pidNamespacePath(s); err == nil && path != "" {
 		var fd int
 		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -176,7 +176,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 		step.Set("runtime", other.Path)
 	} else {
 		var program *launch.Program
-		if program, files, err = rt.program(r, s, join, held); err != nil {
+		if program, files, err = rt.program(r, s, join, held, trees); err != nil {
 			return nil, err
 		}
 		code = program.Encode()
@@ -193,7 +193,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: limitsFromOutside(idMap(s), s.Process), Other: other}
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: IDs(s), Other: other}
 	if err := conn.Send(shim.Start, order, code, append([]int{listener}, files...)...); err != nil {
 		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}
@@ -211,7 +211,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 }
 
 // program is how we make the container ourselves, with its descriptors.
-func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, held []int) (*launch.Program, []int, error) {
+func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, held, trees []int) (*launch.Program, []int, error) {
 	filter, err := rt.filters.Compile(s.Linux.Seccomp)
 	if err != nil {
 		return nil, nil, err
@@ -221,7 +221,18 @@ func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join
 	if pidNamespacePath(s) != "" {
 		x.PidNS = x.Stdio[0] - 1 // the last that is held
 	}
-	x.user = userns(s, x, len(held), r.Config.Devices)
+	for i, tree := range trees {
+		if tree >= 0 {
+			trees[i] = x.Stdio[0] - len(held) + tree
+		}
+	}
+	x.Trees, x.User = trees, Joins(s)
+	if x.User.Is && userNamespacePath(s) == "" {
+		x.User.Ready, x.User.Nodes = x.afterStreams(), map[string]string{}
+		for _, d := range r.Config.Devices {
+			x.User.Nodes[d.Container] = d.Host
+		}
+	}
 	program, err := Compile(s, x)
 	return program, files, err
 }

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -8,7 +9,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"docker2013/container"
 	"docker2013/native/launch"
 	"docker2013/native/shim"
 )
@@ -25,55 +25,64 @@ import (
 //	                           host's are in sight: the kernel gives nobody more of
 //	                           them than he sees already
 
-// userNamespace is what a program needs for a new one, or to join one.
-type userNamespace struct {
-	is    bool
-	ready int               // the index of the pipe that tells when the ids are mapped, -1: they are already
-	trees int               // the first of the descriptors of what is bind-mounted, in the mounts' order
-	nodes map[string]string // devices in the container, and where they are on the host
+// UserNamespace is what a program needs for a new one, or to join one.
+type UserNamespace struct {
+	Is    bool
+	Ready int               // the index of the pipe that tells when the ids are mapped, -1: they are already
+	Nodes map[string]string // devices in the container, and where they are on the host; not in it: at the same place
 }
 
-func (u userNamespace) flag() int {
-	if u.is {
+func (u UserNamespace) flag() int {
+	if u.Is {
 		return unix.CLONE_NEWUSER
 	}
 	return 0
 }
 
-func (w *writer) awaitIDs(p *specs.Process, u userNamespace) {
-	if u.is && u.ready >= 0 {
+func (w *writer) awaitIDs(p *specs.Process, u UserNamespace) {
+	if u.Is && u.Ready >= 0 {
 		w.labels(p)
-		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
+		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.Ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
 	}
 }
 
-// joinUserNamespace joins one that is there already, by its path, and returns which
-// other namespaces are left to be made. Those that are there are joined first, with
-// the host's privileges; new ones must be made behind it, to be its own; and a PID
-// namespace of it needs a fork, for nobody changes his own.
-func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
-	user := userNamespacePath(s)
-	if user == "" {
-		return s.Linux.Namespaces
-	}
-	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
-	w.labels(s.Process)
+// joinFirst is for a user namespace that is there already, or for a new one beside
+// others that are there. It returns which namespaces are left to be made. Those that
+// are there are joined first, with the host's privileges; new ones must be made behind
+// the user's, to be its own; and a PID namespace of it needs a fork, for nobody changes
+// his own.
+func (w *writer) joinFirst(s *specs.Spec) []specs.LinuxNamespace {
 	var unshared uint64
-	var joined, left []specs.LinuxNamespace
+	var joined, left, user []specs.LinuxNamespace
 	for _, ns := range s.Linux.Namespaces {
 		switch {
-		case ns.Type == specs.UserNamespace:
+		case ns.Type == specs.UserNamespace && ns.Path != "":
+			user = append(user, ns)
+		case ns.Type == specs.PIDNamespace && ns.Path != "": // Setup.PidNS
 		case ns.Path != "":
 			joined = append(joined, ns)
-		case ns.Type == specs.CgroupNamespace: // after the cgroup
+		case ns.Type == specs.CgroupNamespace, // after the cgroup
+			ns.Type == specs.TimeNamespace && len(s.Linux.TimeOffsets) > 0:
 			left = append(left, ns)
 		default:
 			unshared |= nsFlags[ns.Type]
 		}
 	}
-	w.namespaces(append(joined, specs.LinuxNamespace{Type: specs.UserNamespace, Path: user}), nil)
+	if !hasUserNamespace(s) || len(joined)+len(user) == 0 {
+		return s.Linux.Namespaces
+	}
+	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
+	if len(user) > 0 {
+		w.labels(s.Process)
+	}
+	w.namespaces(append(joined, user...), nil)
 	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
-	w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
+	if unshared&(unix.CLONE_NEWPID|unix.CLONE_NEWTIME) != 0 {
+		if w.p.PidNamespace >= 0 { // the number of a process there isn't ours
+			w.err = errors.New("a new time namespace beside a user namespace and a PID namespace that is joined is not supported")
+		}
+		w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
+	}
 	return left
 }
 
@@ -92,8 +101,8 @@ func namespacePath(s *specs.Spec, kind specs.LinuxNamespaceType) string {
 
 // becomeRoot: of the namespace. The capabilities stay: the user was no root of it
 // before (capabilities(7)).
-func (w *writer) becomeRoot(u userNamespace) {
-	if !u.is {
+func (w *writer) becomeRoot(u UserNamespace) {
+	if !u.Is {
 		return
 	}
 	zero := launch.Number(0)
@@ -103,14 +112,14 @@ func (w *writer) becomeRoot(u userNamespace) {
 
 // hostNodes takes hold of the host's device nodes: nobody makes one in a user
 // namespace.
-func (w *writer) hostNodes(s *specs.Spec, u userNamespace) []launch.Arg {
-	if !u.is {
+func (w *writer) hostNodes(s *specs.Spec, u UserNamespace) []launch.Arg {
+	if !u.Is {
 		return nil
 	}
 	nodes := make([]launch.Arg, len(s.Linux.Devices))
 	for i, d := range s.Linux.Devices {
 		node := d.Path
-		if from := u.nodes[d.Path]; from != "" {
+		if from := u.Nodes[d.Path]; from != "" {
 			node = from
 		}
 		nodes[i] = w.result("take "+node, unix.SYS_OPEN_TREE, here, launch.String(node), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
@@ -123,11 +132,12 @@ func hasUserNamespace(s *specs.Spec) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
-// hostTrees takes hold of what is bind-mounted into a container with a user
-// namespace: the new process may not go everywhere.
-func hostTrees(s *specs.Spec) (trees []int, err error) {
+// HostTrees takes hold of what is bind-mounted into a container with a user namespace:
+// the new process may not go everywhere. which says, mount by mount, which of the
+// descriptors is its; -1: none.
+func HostTrees(s *specs.Spec) (trees, which []int, err error) {
 	if !hasUserNamespace(s) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	defer func() {
 		if err != nil {
@@ -137,6 +147,7 @@ func hostTrees(s *specs.Spec) (trees []int, err error) {
 	for _, m := range s.Mounts {
 		a := readOptions(m)
 		if !a.bind || a.remount {
+			which = append(which, -1)
 			continue
 		}
 		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
@@ -145,36 +156,37 @@ func hostTrees(s *specs.Spec) (trees []int, err error) {
 		}
 		tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
 		if err != nil {
-			return trees, fmt.Errorf("take %s: %w", m.Source, err)
+			return trees, nil, fmt.Errorf("take %s: %w", m.Source, err)
 		}
+		which = append(which, len(trees))
 		trees = append(trees, tree)
 	}
-	return trees, nil
+	return trees, which, nil
 }
 
-// userns is what a program needs of it. Its trees go right before the streams, the
-// pipe behind them. devices are the record's, which say where a node is on the host.
-func userns(s *specs.Spec, x Setup, trees int, devices []container.Device) userNamespace {
-	u := userNamespace{is: hasUserNamespace(s), ready: x.afterStreams(), trees: x.Stdio[0] - trees, nodes: map[string]string{}}
-	if userNamespacePath(s) != "" {
-		u.ready = -1
-	}
-	for _, d := range devices {
-		u.nodes[d.Container] = d.Host
-	}
-	return u
-}
+// Joins is what a program needs to know of a container's user namespace when its ids
+// are mapped already.
+func Joins(s *specs.Spec) UserNamespace { return UserNamespace{Is: hasUserNamespace(s), Ready: -1} }
 
-// idMap is what the shim maps for it; nil: nothing.
-func idMap(s *specs.Spec) *shim.IDMap {
+// IDs is what somebody outside does for a new user namespace; nil: nothing.
+func IDs(s *specs.Spec) *shim.IDMap {
 	if !hasUserNamespace(s) || userNamespacePath(s) != "" {
 		return nil
 	}
-	user := s.Process.User
-	return &shim.IDMap{
-		UIDs: mapLines(s.Linux.UIDMappings), GIDs: mapLines(s.Linux.GIDMappings),
-		User: hostID(s.Linux.UIDMappings, user.UID), Group: hostID(s.Linux.GIDMappings, user.GID),
+	m := &shim.IDMap{UIDs: mapLines(s.Linux.UIDMappings), GIDs: mapLines(s.Linux.GIDMappings)}
+	if p := s.Process; p != nil {
+		m.User, m.Group = HostID(s.Linux.UIDMappings, p.User.UID), HostID(s.Linux.GIDMappings, p.User.GID)
+		m.OOMScoreAdj, m.Limits = p.OOMScoreAdj, Limits(p)
 	}
+	return m
+}
+
+// Limits are those of a process that only the host's root may raise.
+func Limits(p *specs.Process) (list []shim.Limit) {
+	for _, r := range p.Rlimits {
+		list = append(list, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Hard: r.Hard})
+	}
+	return list
 }
 
 // mapLines is the text of /proc/PID/uid_map.
@@ -185,26 +197,14 @@ func mapLines(mappings []specs.LinuxIDMapping) (lines string) {
 	return lines
 }
 
-// hostID is the host's id for one inside; 65534, nobody, if it has none.
-func hostID(mappings []specs.LinuxIDMapping, id uint32) uint32 {
+// HostID is the host's id for one inside; 65534, nobody, if it has none.
+func HostID(mappings []specs.LinuxIDMapping, id uint32) uint32 {
 	for _, m := range mappings {
 		if id >= m.ContainerID && id-m.ContainerID < m.Size {
 			return m.HostID + id - m.ContainerID
 		}
 	}
 	return 65534
-}
-
-// limitsFromOutside are those that only the host's root may raise: the shim sets them.
-func limitsFromOutside(m *shim.IDMap, p *specs.Process) *shim.IDMap {
-	if m == nil {
-		return nil
-	}
-	m.OOMScoreAdj = p.OOMScoreAdj
-	for _, r := range p.Rlimits {
-		m.Limits = append(m.Limits, shim.Limit{Name: "set the limit " + r.Type, Number: rlimits[r.Type], Hard: r.Hard})
-	}
-	return m
 }
 
 // giveStreams makes a process's streams its own, so that it can open /dev/stdout

@@ -1,9 +1,12 @@
 package ociconfig
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 
 	"github.com/moby/profiles/apparmor"
@@ -13,8 +16,16 @@ import (
 // Docker may have its own here.
 const apparmorProfile = "docker2013-default"
 
+// hasApparmor asks the kernel's module: /sys/kernel/security may be covered, as podman
+// does it for a container with a user namespace.
+func hasApparmor() bool {
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && strings.HasPrefix(string(enabled), "Y")
+}
+
 // defaultApparmor is the default profile's name, loaded into the kernel, which
-// keeps it; "" where there is no AppArmor, or no apparmor_parser to load one with.
+// keeps it; "" where there is no AppArmor, or no apparmor_parser to load one with, or
+// for an ordinary user, who may load none.
 var defaultApparmor = sync.OnceValues(func() (string, error) {
 	if _, err := os.Stat("/sys/kernel/security/apparmor/profiles"); err != nil {
 		return "", nil
@@ -23,6 +34,9 @@ var defaultApparmor = sync.OnceValues(func() (string, error) {
 		return "", nil
 	}
 	loaded, err := apparmor.IsLoaded(apparmorProfile)
+	if errors.Is(err, fs.ErrPermission) {
+		return "", nil
+	}
 	if err == nil && !loaded {
 		err = apparmor.InstallDefault(apparmorProfile)
 	}

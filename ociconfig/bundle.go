@@ -37,7 +37,7 @@ func Load(bundle string) (*specs.Spec, error) {
 		s.Linux = &specs.Linux{}
 	}
 	err = errors.Join(checkVersion(s.Version), checkRoot(&s, bundle), checkNamespaces(&s), checkProcess(&s), checkMounts(&s, bundle),
-		CheckHooks(s.Hooks), checkForeignSysctls(s.Linux), checkUnbuilt(&s))
+		CheckHooks(s.Hooks), checkForeignSysctls(s.Linux), checkMappings(s.Linux), checkUnbuilt(&s))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -90,9 +90,7 @@ func checkNamespaces(s *specs.Spec) error {
 		}
 		seen[ns.Type] = true
 		switch ns.Type {
-		case specs.PIDNamespace, specs.NetworkNamespace, specs.MountNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace, specs.TimeNamespace:
-		case specs.UserNamespace:
-			errs = append(errs, errors.New("user namespaces are not built yet: leave the namespace user out"))
+		case specs.PIDNamespace, specs.NetworkNamespace, specs.MountNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace, specs.TimeNamespace, specs.UserNamespace:
 		default:
 			errs = append(errs, fmt.Errorf("there is no namespace of type %q", ns.Type))
 		}
@@ -159,10 +157,8 @@ func CheckProcess(p *specs.Process) error {
 	if p.ExecCPUAffinity != nil {
 		errs = append(errs, errors.New("process.execCPUAffinity is not built yet: leave it out"))
 	}
-	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" {
-		if _, err := os.Stat("/sys/kernel/security/apparmor"); err != nil {
-			errs = append(errs, errors.New("process.apparmorProfile: this host has no AppArmor: leave it out"))
-		}
+	if p.ApparmorProfile != "" && p.ApparmorProfile != "unconfined" && !hasApparmor() {
+		errs = append(errs, errors.New("process.apparmorProfile: this host has no AppArmor: leave it out"))
 	}
 	if p.SelinuxLabel != "" {
 		if _, err := os.Stat("/sys/fs/selinux/enforce"); err != nil {
@@ -246,12 +242,34 @@ func checkForeignSysctls(l *specs.Linux) error {
 	return errors.Join(errs...)
 }
 
+// checkMappings: a new user namespace has ids, root above all; the host's has its own.
+// One that is joined has them already.
+func checkMappings(l *specs.Linux) error {
+	at := slices.IndexFunc(l.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
+	if at < 0 {
+		if len(l.UIDMappings)+len(l.GIDMappings) > 0 {
+			return errors.New("linux.uidMappings and gidMappings want the namespace user")
+		}
+		return nil
+	}
+	if l.Namespaces[at].Path != "" {
+		return nil
+	}
+	var errs []error
+	for name, list := range map[string][]specs.LinuxIDMapping{"uidMappings": l.UIDMappings, "gidMappings": l.GIDMappings} {
+		if !slices.ContainsFunc(list, func(m specs.LinuxIDMapping) bool { return m.ContainerID == 0 && m.Size > 0 }) {
+			errs = append(errs, fmt.Errorf("linux.%s: a new user namespace wants ids, and containerID 0, its root, among them", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // checkUnbuilt refuses what would be silently missing.
 func checkUnbuilt(s *specs.Spec) error {
 	l := s.Linux
 	var errs []error
 	for what, there := range map[string]bool{
-		"linux.uidMappings": len(l.UIDMappings)+len(l.GIDMappings) > 0, "linux.intelRdt": l.IntelRdt != nil,
+		"linux.intelRdt":     l.IntelRdt != nil,
 		"linux.memoryPolicy": l.MemoryPolicy != nil, "linux.netDevices": len(l.NetDevices) > 0,
 		"linux.mountLabel": l.MountLabel != "", "vm": s.VM != nil,
 		"linux.seccomp.listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",

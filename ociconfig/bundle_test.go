@@ -63,7 +63,7 @@ func TestLoad(t *testing.T) {
 		"a strange namespace":      {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "moon"}) }, `no namespace of type "moon"`},
 		"a namespace twice":        {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "mount"}) }, "namespace mount is there twice"},
 		"a relative namespace":     {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "ipc", Path: "x"}) }, "not an absolute path"},
-		"a user namespace":         {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "user"}) }, "user namespaces are not built yet"},
+		"a user namespace":         {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "user"}) }, "a new user namespace wants ids, and containerID 0"},
 		"a hostname of the host's": {func(s *specs.Spec) { s.Hostname = "x" }, "add the namespace uts"},
 		"a domainname":             {func(s *specs.Spec) { add(s, specs.LinuxNamespace{Type: "uts"}); s.Domainname = "x" }, ""},
 		"clocks of the host's": {func(s *specs.Spec) {
@@ -100,7 +100,7 @@ func TestLoad(t *testing.T) {
 		"the host's network's":  {func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"} }, "not in a separate kernel namespace"},
 		"RDT":                   {func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, "linux.intelRdt is not built yet"},
 		"a mount label":         {func(s *specs.Spec) { s.Linux.MountLabel = "x" }, "linux.mountLabel is not built yet"},
-		"id mappings":           {func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} }, "linux.uidMappings is not built yet"},
+		"id mappings":           {func(s *specs.Spec) { s.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} }, "want the namespace user"},
 		"a filter's listener":   {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{ListenerPath: "/x"} }, "listenerPath is not built yet"},
 		"a filter's flag":       {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{Flags: []specs.LinuxSeccompFlag{"X"}} }, "flag X is not supported"},
 		"an execution domain":   {func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} }, "say LINUX or LINUX32"},

@@ -94,7 +94,7 @@ func security(s *specs.Spec, c container.Config) error {
 			if value == "unconfined" {
 				break
 			}
-			if _, err := os.Stat("/sys/kernel/security/apparmor"); err != nil {
+			if !hasApparmor() {
 				return fmt.Errorf("--security-opt %s: this host has no AppArmor; leave it out", o)
 			}
 			s.Process.ApparmorProfile = value

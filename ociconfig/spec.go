@@ -22,6 +22,10 @@ import (
 	"docker2013/container"
 )
 
+// Version is the specification's that our configurations say: all that we write is in
+// it, and Debian 12's crun takes none later.
+const Version = "1.1.0"
+
 // Host is what a specification needs of the host.
 type Host struct {
 	// Pid finds the first process of a running container, for --pid and --ipc
@@ -36,7 +40,7 @@ type Host struct {
 func Spec(r *container.Record, host Host) (*specs.Spec, error) {
 	c := r.Config
 	s := &specs.Spec{
-		Version:  specs.Version,
+		Version:  Version,
 		Root:     &specs.Root{Path: "../rootfs", Readonly: c.ReadOnly},
 		Hostname: c.Hostname,
 		Linux: &specs.Linux{
@@ -58,11 +62,12 @@ func Spec(r *container.Record, host Host) (*specs.Spec, error) {
 	mounts, merr := mounts(c, host)
 	s.Mounts = mounts
 	knownGroups(s.Mounts, r.Filesystem.IDs)
+	ierr := knownUser(s.Process, r.Filesystem.IDs)
 	derr := devices(s, c)
 	if !c.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 	}
-	err := errors.Join(perr, nerr, merr, derr, checkSysctls(c), throttles(s.Linux.Resources, c.Limits))
+	err := errors.Join(perr, nerr, merr, ierr, derr, checkSysctls(c), throttles(s.Linux.Resources, c.Limits))
 	if err == nil {
 		err = security(s, c) // it needs the capabilities
 	}

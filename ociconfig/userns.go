@@ -48,6 +48,21 @@ func mappings(ids *container.IDs) []specs.LinuxIDMapping {
 	return []specs.LinuxIDMapping{{HostID: ids.First, Size: ids.Count}}
 }
 
+// knownUser refuses one that the namespace doesn't know, and leaves out such groups.
+func knownUser(p *specs.Process, ids *container.IDs) error {
+	if ids == nil || p == nil {
+		return nil
+	}
+	p.User.AdditionalGids = slices.DeleteFunc(p.User.AdditionalGids, func(gid uint32) bool { return gid >= ids.Count })
+	if p.User.UID < ids.Count && p.User.GID < ids.Count {
+		return nil
+	}
+	if ids.Count == 1 {
+		return fmt.Errorf("-u: user %d, group %d: this container has but one of each, 0: install the package uidmap, and let root give you more, with usermod --add-subuids and --add-subgids", p.User.UID, p.User.GID)
+	}
+	return fmt.Errorf("-u: user %d, group %d: this container's go up to %d", p.User.UID, p.User.GID, ids.Count-1)
+}
+
 // ttyGroup is whom terminals belong to, in most systems.
 const ttyGroup = 5
 

@@ -86,7 +86,7 @@ func (a *app) root() *cobra.Command {
 	f.StringVar(&a.logFormat, "log-format", "text", "`text`, or json, one object a line")
 	f.BoolVar(&a.debug, "debug", false, "runc's; there is no more to tell")
 	f.BoolVar(&a.systemd, "systemd-cgroup", false, "not built: cgroups are made without systemd")
-	f.StringVar(&a.rootless, "rootless", "auto", "not built: false or auto, as root (a `word`)")
+	f.StringVar(&a.rootless, "rootless", "auto", "not built: `false` or auto, as root")
 	root.AddCommand(a.createCommand(), a.startCommand(), a.stateCommand(), a.killCommand(), a.deleteCommand(), a.runCommand(), a.execCommand(),
 		a.listCommand(), a.psCommand(), a.pauseCommand(), a.resumeCommand(), a.updateCommand(), a.specCommand(), a.featuresCommand())
 	return root
@@ -117,15 +117,17 @@ func (a *app) prepare(*cobra.Command, []string) error {
 	if a.systemd {
 		return errors.New("--systemd-cgroup is not built: have the engine use cgroupfs (podman --cgroup-manager=cgroupfs, dockerd --exec-opt native.cgroupdriver=cgroupfs)")
 	}
-	if os.Geteuid() != 0 || a.rootless == "true" {
-		return errors.New("this runtime makes containers as root only: rootless ones are not built yet")
-	}
 	dir, err := filepath.Abs(a.dir)
 	a.dir = dir
 	return err
 }
 
-func (a *app) runtime() (*oci.Runtime, error) { return oci.New(a.dir, a.warn) }
+func (a *app) runtime() (*oci.Runtime, error) {
+	if os.Geteuid() != 0 || a.rootless == "true" {
+		return nil, errors.New("this runtime makes containers for root alone: as an ordinary user use docker2013 --rootless run, or runc or crun")
+	}
+	return oci.New(a.dir, a.warn)
+}
 
 // do makes a command of what is done with a container.
 func (a *app) do(use, short string, f func(rt *oci.Runtime, id string, args []string) error, arity cobra.PositionalArgs) *cobra.Command {

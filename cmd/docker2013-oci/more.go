@@ -273,12 +273,13 @@ func (a *app) specCommand() *cobra.Command {
 	var rootless bool
 	cmd := &cobra.Command{Use: "spec [-b FOLDER]", Short: "Write a config.json to begin with", Args: cobra.NoArgs, DisableFlagsInUseLine: true}
 	cmd.Flags().StringVarP(&bundle, "bundle", "b", ".", "the `folder`")
-	cmd.Flags().BoolVar(&rootless, "rootless", false, "not built")
+	cmd.Flags().BoolVar(&rootless, "rootless", false, "one that an ordinary user's runtime can run (runc, crun): his id alone, the host's network, no limits")
 	cmd.RunE = func(*cobra.Command, []string) error {
+		s := oci.Example()
 		if rootless {
-			return errors.New("spec --rootless: rootless containers are not built yet")
+			oci.Rootless(s, uint32(os.Geteuid()), uint32(os.Getegid()))
 		}
-		data, err := json.MarshalIndent(oci.Example(), "", "\t")
+		data, err := json.MarshalIndent(s, "", "\t")
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
@@ -46,13 +47,32 @@ func Features() features.Features {
 	return f
 }
 
+// Rootless makes of an example one for an ordinary user, who can map one user and one
+// group, owns no network that a sysfs could show, and has no cgroups: as runc does.
+func Rootless(s *specs.Spec, uid, gid uint32) {
+	l := s.Linux
+	l.Resources = nil
+	l.UIDMappings = []specs.LinuxIDMapping{{HostID: uid, Size: 1}}
+	l.GIDMappings = []specs.LinuxIDMapping{{HostID: gid, Size: 1}}
+	l.Namespaces = slices.DeleteFunc(l.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.NetworkNamespace })
+	l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" })
+	for i := range s.Mounts {
+		m := &s.Mounts[i]
+		m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "gid=") })
+		if m.Type == "sysfs" {
+			*m = specs.Mount{Destination: m.Destination, Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+		}
+	}
+}
+
 // Example is a configuration to begin with: runc's, in substance.
 func Example() *specs.Spec {
 	caps := []string{"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
 	kernels := []string{"nosuid", "noexec", "nodev"}
 	masked, readonly := ociconfig.HiddenPaths()
 	return &specs.Spec{
-		Version: specs.Version,
+		Version: ociconfig.Version,
 		Process: &specs.Process{
 			Terminal:        true,
 			Args:            []string{"sh"},

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
@@ -21,6 +22,7 @@ import (
 	"docker2013/cgroups"
 	"docker2013/native"
 	"docker2013/native/launch"
+	"docker2013/native/shim"
 	"docker2013/ociconfig"
 )
 
@@ -136,7 +138,7 @@ func (c *Container) create(o Starting) error {
 	defer unix.Close(socket)
 
 	s := *c.spec
-	s.Mounts = cgroupMounts(s.Mounts, group, c.rt.host.Version)
+	s.Mounts = cgroupMounts(&s, group, c.rt.host.Version)
 	b, err := c.rt.newBirth(c, &s, join, o)
 	if err != nil {
 		return err
@@ -154,6 +156,11 @@ func (c *Container) create(o Starting) error {
 			b.setup.PidNS = b.add(int(f.Fd()))
 		}
 	}
+	held, err := b.mapIDs(&s)
+	if err != nil {
+		return err
+	}
+	defer shim.CloseAll(held)
 	program, err := native.Compile(&s, b.setup)
 	if err != nil {
 		return err
@@ -203,14 +210,22 @@ func (c *Container) makeGroup() (*cgroups.Group, error) {
 }
 
 // cgroupMounts makes of a mount of type cgroup what the host's version has: in v1
-// a folder with a mount for every hierarchy, each with the container's own part.
-func cgroupMounts(mounts []specs.Mount, group *cgroups.Group, version int) []specs.Mount {
+// a folder with a mount for every hierarchy, each with the container's own part. In
+// v2 it is a file system; with a user namespace, but the host's cgroup namespace, it
+// can't be mounted, and the host's is bound, as runc does.
+func cgroupMounts(s *specs.Spec, group *cgroups.Group, version int) []specs.Mount {
+	foreign := native.Joins(s).Is && !slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.CgroupNamespace })
 	var list []specs.Mount
-	for _, m := range mounts {
-		if m.Type != "cgroup" && m.Type != "cgroup2" || version == 2 {
-			if m.Type == "cgroup" {
-				m.Type = "cgroup2"
-			}
+	for _, m := range s.Mounts {
+		switch {
+		case m.Type != "cgroup" && m.Type != "cgroup2":
+			list = append(list, m)
+			continue
+		case version == 2 && foreign:
+			list = append(list, specs.Mount{Destination: m.Destination, Type: "bind", Source: "/sys/fs/cgroup", Options: append([]string{"bind"}, m.Options...)})
+			continue
+		case version == 2:
+			m.Type = "cgroup2"
 			list = append(list, m)
 			continue
 		}
@@ -233,6 +248,52 @@ func cgroupMounts(mounts []specs.Mount, group *cgroups.Group, version int) []spe
 	return list
 }
 
+// mapIDs is for a container with a user namespace. It returns what is to be closed.
+func (b *birth) mapIDs(s *specs.Spec) (held []int, err error) {
+	x := &b.setup
+	if b.ids, err = shim.NewIDMapper(native.IDs(s)); err != nil || !x.User.Is {
+		return nil, err
+	}
+	for _, fd := range b.ids.Files() {
+		x.User.Ready = b.add(fd)
+	}
+	if x.User.Nodes, err = hostNodes(s.Linux.Devices); err != nil {
+		return nil, err
+	}
+	held, x.Trees, err = native.HostTrees(s)
+	for i, tree := range x.Trees {
+		if tree >= 0 {
+			x.Trees[i] = b.add(held[tree])
+		}
+	}
+	return held, err
+}
+
+// hostNodes finds devices in the host's /dev: nobody makes a node in a user namespace.
+func hostNodes(devices []specs.LinuxDevice) (map[string]string, error) {
+	nodes := map[string]string{}
+	for _, d := range devices {
+		is := func(file string) bool {
+			var st unix.Stat_t
+			return unix.Stat(file, &st) == nil && st.Mode&unix.S_IFMT == native.DeviceType(d) && (d.Type == "p" || st.Rdev == unix.Mkdev(uint32(d.Major), uint32(d.Minor)))
+		}
+		if is(d.Path) {
+			continue
+		}
+		_ = filepath.WalkDir("/dev", func(file string, e fs.DirEntry, err error) error {
+			if err == nil && d.Type != "p" && e.Type()&fs.ModeDevice != 0 && is(file) {
+				nodes[d.Path] = file
+				return fs.SkipAll
+			}
+			return nil // what can't be read has none
+		})
+		if nodes[d.Path] == "" {
+			return nil, fmt.Errorf("linux.devices: %s, %s %d:%d, is not on this host, and no node can be made in a user namespace", d.Path, d.Type, d.Major, d.Minor)
+		}
+	}
+	return nodes, nil
+}
+
 // copyUp fills each tmpfs that wants it with what it covers. The new process's
 // mounts are seen through its root, which still is the host's.
 func (c *Container) copyUp(pid int) error {
@@ -248,7 +309,16 @@ func (c *Container) copyUp(pid int) error {
 			continue // made for the mount, or empty
 		}
 		to := filepath.Join(fmt.Sprintf("/proc/%d/root", pid), from)
-		if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil {
+		cmd := exec.Command("cp", "-a", from+"/.", to)
+		if native.Joins(c.spec).Is {
+			// Who makes files in its tmpfs must be known to it: its root is, with what
+			// only the host's root may.
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Credential:  &syscall.Credential{Uid: native.HostID(c.spec.Linux.UIDMappings, 0), Gid: native.HostID(c.spec.Linux.GIDMappings, 0)},
+				AmbientCaps: []uintptr{unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID, unix.CAP_SYS_PTRACE},
+			}
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("copy %s up: %w%s", m.Destination, err, said(out))
 		}
 	}
@@ -299,13 +369,14 @@ type birth struct {
 	options Starting
 	size    *specs.Box
 	hooks   func(pid, pidfd int) error
+	ids     *shim.IDMapper // nil: its namespace has its ids
 }
 
 // newBirth collects what every process needs.
 func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o Starting) (b *birth, err error) {
 	b = &birth{setup: native.NewSetup(), options: o, sync: [2]int{-1, -1}}
 	x := &b.setup
-	x.Preserve, x.NoPivot, x.NoKeyring = o.Preserve, o.NoPivot, o.NoKeyring
+	x.Preserve, x.NoPivot, x.NoKeyring, x.User = o.Preserve, o.NoPivot, o.NoKeyring, native.Joins(s)
 	if x.Filter, err = rt.filters.Compile(s.Linux.Seccomp); err != nil {
 		return nil, err
 	}
@@ -320,7 +391,9 @@ func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o St
 	}
 	if s.Process != nil {
 		x.Terminal, b.size = s.Process.Terminal, s.Process.ConsoleSize
-		ownStreams(s.Process)
+		if !x.Terminal {
+			ownStreams(s)
+		}
 	}
 	if !x.Terminal {
 		x.Stdio = [3]int{b.add(0), b.add(1), b.add(2)}
@@ -352,15 +425,23 @@ func (b *birth) close() {
 
 // ownStreams gives the streams that the process gets from us to its user, as runc
 // does: it may want to open /dev/stderr. /dev/null stays everybody's.
-func ownStreams(p *specs.Process) {
+func ownStreams(s *specs.Spec) {
+	uid := s.Process.User.UID
+	switch {
+	case !native.Joins(s).Is:
+	case len(s.Linux.UIDMappings) == 0: // it is joined, and whose they are nobody has told
+		return
+	default:
+		uid = native.HostID(s.Linux.UIDMappings, uid)
+	}
 	var null unix.Stat_t
-	if p.User.UID == 0 || p.Terminal || unix.Stat(os.DevNull, &null) != nil {
+	if uid == 0 || unix.Stat(os.DevNull, &null) != nil {
 		return
 	}
 	for fd := range 3 {
 		var st unix.Stat_t
 		if unix.Fstat(fd, &st) == nil && st.Rdev != null.Rdev {
-			_ = unix.Fchown(fd, int(p.User.UID), -1) // a file system may refuse
+			_ = unix.Fchown(fd, int(uid), -1) // a file system may refuse
 		}
 	}
 }
@@ -400,6 +481,11 @@ func (b *birth) attend(pid, pidfd int) error {
 		_ = unix.Close(fd)
 	}
 	b.childs = nil
+	if b.ids != nil {
+		if err := b.ids.Write(pid); err != nil {
+			return err
+		}
+	}
 	for b.sync[0] >= 0 {
 		var where [1]byte
 		n, err := unix.Read(b.sync[0], where[:])

@@ -70,6 +70,13 @@ func (c *Container) exec(change func(*specs.Process) (*specs.Process, error), o 
 	}
 	defer b.close()
 	b.setup.Pidfd = b.add(pidfd)
+	if b.setup.User.Is {
+		for _, l := range native.Limits(s.Process) {
+			if err := l.Raise(0); err != nil { // our own: there is nothing that we do behind it
+				return 0, err
+			}
+		}
+	}
 	program, err := native.CompileExec(&s, b.setup)
 	if err != nil {
 		return 0, err

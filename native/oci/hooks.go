@@ -96,6 +96,7 @@ func (c *Container) inside(h specs.Hook, state []byte, pidfd int, join cgroups.J
 	}
 	defer out.Close()
 	b := &birth{setup: native.NewSetup(), sync: [2]int{-1, -1}}
+	b.setup.User = native.Joins(c.spec)
 	for _, fd := range join.Tasks {
 		b.setup.Tasks = append(b.setup.Tasks, b.add(fd))
 	}

@@ -27,13 +27,28 @@ type Limit struct {
 	Hard   uint64
 }
 
+// Raise raises a process's hard limit, and lowers none: the process itself does the
+// rest, when it has no more files to open. 0: ours, which our children inherit.
+func (l Limit) Raise(pid int) error {
+	var now unix.Rlimit
+	err := unix.Prlimit(pid, l.Number, nil, &now)
+	if err == nil && l.Hard > now.Max {
+		now.Max = l.Hard
+		err = unix.Prlimit(pid, l.Number, &now, nil)
+	}
+	if err != nil {
+		return failed(l.Name, err)
+	}
+	return nil
+}
+
 // failed is a failure like that of one of the program's calls.
 func failed(call string, err error) error {
 	errno, _ := errors.AsType[unix.Errno](err)
 	return &launch.Failure{Call: call, Errno: errno}
 }
 
-// idMapper tells a new process when its ids are mapped, which only somebody outside
+// IDMapper tells a new process when its ids are mapped, which only somebody outside
 // can do for more than one (user_namespaces(7)).
 //
 //	shim                       child
@@ -42,48 +57,41 @@ func failed(call string, err error) error {
 //	── a byte ──────────────────▶
 //
 // Its zero value maps nothing.
-type idMapper struct {
+type IDMapper struct {
 	ids   *IDMap
 	child int // the child's end
 	ours  int
 }
 
-func newIDMapper(o StartOrder) (*idMapper, error) {
-	if o.IDs == nil {
-		return &idMapper{}, nil
+// NewIDMapper is for these ids; nil: it maps nothing.
+func NewIDMapper(ids *IDMap) (*IDMapper, error) {
+	if ids == nil {
+		return &IDMapper{}, nil
 	}
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("map ids: %w", err)
 	}
-	return &idMapper{o.IDs, p[0], p[1]}, nil
+	return &IDMapper{ids, p[0], p[1]}, nil
 }
 
-// files go behind the standard streams.
-func (m *idMapper) files() []int {
+// Files are for the child: its end, or none.
+func (m *IDMapper) Files() []int {
 	if m.ids == nil {
 		return nil
 	}
 	return []int{m.child}
 }
 
-// write maps the ids of a process, and lets it go on.
-func (m *idMapper) write(pid int) error {
+// Write maps the ids of a process, and lets it go on.
+func (m *IDMapper) Write(pid int) error {
 	if m.ids == nil {
 		return nil
 	}
 	defer CloseAll([]int{m.child, m.ours})
 	for _, l := range m.ids.Limits {
-		// Only the hard one, and only up: the process itself does the rest, when
-		// it has no more files to open.
-		var now unix.Rlimit
-		err := unix.Prlimit(pid, l.Number, nil, &now)
-		if err == nil && l.Hard > now.Max {
-			now.Max = l.Hard
-			err = unix.Prlimit(pid, l.Number, &now, nil)
-		}
-		if err != nil {
-			return failed(l.Name, err)
+		if err := l.Raise(pid); err != nil {
+			return err
 		}
 	}
 	if n := m.ids.OOMScoreAdj; n != nil {

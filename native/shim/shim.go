@@ -183,14 +183,14 @@ func (s *shim) run(code []byte, files []int, streams *streams) error {
 	if err != nil {
 		return err
 	}
-	ids, err := newIDMapper(s.order)
+	ids, err := NewIDMapper(s.order.IDs)
 	if err != nil {
 		return err
 	}
-	files = append(append(files, streams.child...), ids.files()...)
+	files = append(append(files, streams.child...), ids.Files()...)
 	s.pid, s.pidfd, err = program.Run(files, func(pid, pidfd int) error {
 		streams.closeChild()
-		if err := ids.write(pid); err != nil {
+		if err := ids.Write(pid); err != nil {
 			return err
 		}
 		streams.takeTerminal(pidfd, s.order)
