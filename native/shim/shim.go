@@ -329,11 +329,9 @@ func AwaitEnd(pidfd *os.File) {
 	if err != nil {
 		return
 	}
-	first := true
-	_ = raw.Read(func(uintptr) bool { // readable when it has ended (pidfd_open(2))
-		over := !first
-		first = false
-		return over
+	_ = raw.Read(func(fd uintptr) bool { // readable when it has ended (pidfd_open(2))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n != 0 && err != unix.EINTR
 	})
 }
 
