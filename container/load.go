@@ -158,6 +158,9 @@ func (c *Container) restore(ctx context.Context) error {
 	if serr == nil {
 		serr = c.flush()
 	}
+	if serr == nil && known && ended.Forget != nil {
+		serr = ended.Forget()
+	}
 	return errors.Join(err, serr)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	goruntime "runtime"
 	"time"
 
 	"docker2013/trace"
@@ -140,13 +141,14 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 
 // failed ends a run that never was: the record says why.
 func (c *Container) failed(ctx context.Context, r *run, cause error) error {
-	err := c.end(r, func(s *State) {
+	c.end(r, func(s *State) {
 		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now()}
 	})
 	c.vacate()
-	if err == nil && c.config.AutoRemove {
+	var err error
+	if c.config.AutoRemove {
 		err = c.store.Remove(ctx, c)
-	} else if err == nil {
+	} else {
 		err = c.flush()
 	}
 	close(r.started)
@@ -168,12 +170,12 @@ func unlessRemoved(err error) error {
 //
 // Whoever waits for the program has its answer when the last process has ended
 // and all it wrote is in the logs; what the kernel and the disk still have to do
-// goes on behind that.
+// goes on behind that. Until the record has the exit code the runtime keeps it.
 func (c *Container) monitor(ctx context.Context, r *run) {
 	wait := trace.Step(ctx, "container.wait", "pid", r.process.Pid())
 	exit := r.process.Wait()
 	r.err = exit.Err
-	err := c.end(r, func(s *State) {
+	c.end(r, func(s *State) {
 		s.Running, s.Paused, s.Pid = false, false, 0
 		s.ExitCode, s.FinishedAt = exit.Code, time.Now()
 		s.OOMKilled = exit.OOMKilled
@@ -189,7 +191,9 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	}
 	c.emit(ActionDie, &exit.Code)
 	close(r.ended)
+	goruntime.Gosched() // whoever waits goes first
 
+	err := c.write()
 	r.process.Gone()
 	if uerr := c.mounts.release(ctx, c); uerr != nil {
 		c.log.Error("unmount after a container's end", "container", c.id, "err", uerr)
@@ -207,16 +211,12 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	c.again(ctx)
 }
 
-// end saves the final state of a run.
-func (c *Container) end(r *run, f func(*State)) error {
-	err := c.change(func(rec *Record) { f(&rec.State) })
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err != nil {
-		f(&c.record.State) // what is true is true, saved or not
-	}
-	r.code = c.record.State.ExitCode
-	return err
+// end sets the final state of a run, which a flush will save.
+func (c *Container) end(r *run, f func(*State)) {
+	c.remember(func(rec *Record) {
+		f(&rec.State)
+		r.code = rec.State.ExitCode
+	})
 }
 
 // vacate lets go of the current run.

@@ -103,8 +103,9 @@ type Exit struct {
 // EndedError is what Adopt fails with when the container has ended and it is known
 // how. It is an ErrNotRunning.
 type EndedError struct {
-	Exit Exit
-	Err  error
+	Exit   Exit
+	Err    error
+	Forget func() error // nil, or to be called when the record has it: it is told once
 }
 
 func (e *EndedError) Error() string { return e.Err.Error() }

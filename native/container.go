@@ -30,9 +30,11 @@ type process struct {
 	group  *cgroups.Group
 	conn   *shim.Conn
 	pid    int
+	newNet bool // it has had a network namespace of its own
 
 	ended chan struct{} // closed when exit is set
 	exit  container.Exit
+	gone  chan struct{} // closed when the shim has nothing of it any more
 
 	mu    sync.Mutex
 	pidfd int      // of the first process, -1: it has ended
@@ -61,7 +63,7 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 		return nil, errors.Join(fmt.Errorf("container %s: %w", r.Id, err), conn.Close())
 	}
 	p := &process{rt: rt, record: r, group: group, conn: conn, pid: note.Pid, pidfd: m.Files[0],
-		ended: make(chan struct{}), execs: map[uint64]*execution{}}
+		ended: make(chan struct{}), gone: make(chan struct{}), execs: map[uint64]*execution{}}
 	if len(m.Files) > 1 {
 		_ = unix.SetNonblock(m.Files[1], true)
 		p.input = os.NewFile(uintptr(m.Files[1]), "input")
@@ -101,9 +103,7 @@ func (p *process) listen() {
 		}
 		exited = m.Kind == shim.Exited
 	}
-	if exit.Err == nil {
-		p.rt.shims.put(p.conn)
-	} else { // without its shim nobody can know how it goes on
+	if exit.Err != nil { // without its shim nobody can know how it goes on
 		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // where there are no cgroups
 		exit.Err = errors.Join(exit.Err, p.group.Kill(), p.conn.Close())
 	}
@@ -122,6 +122,24 @@ func (p *process) listen() {
 	p.mu.Unlock()
 	p.exit = exit
 	close(p.ended)
+	if exit.Err == nil {
+		p.release()
+	}
+	close(p.gone)
+}
+
+// release takes the shim back when it is idle.
+func (p *process) release() {
+	m, err := p.conn.Receive()
+	for err == nil && m.Kind != shim.Gone { // an exec may have outlived its container's first process
+		shim.CloseAll(m.Files)
+		m, err = p.conn.Receive()
+	}
+	if err != nil { // it was killed
+		_ = p.conn.Close()
+		return
+	}
+	p.rt.shims.put(p.conn)
 }
 
 // Pid is the first process.
@@ -135,7 +153,10 @@ func (p *process) Wait() container.Exit {
 
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
 func (p *process) Gone() {
-	<-p.ended
+	<-p.gone
+	if p.newNet {
+		p.rt.nets.want() // for the next: whoever waited has the answer
+	}
 	err := p.group.End()
 	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
 		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
@@ -294,7 +315,7 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		return container.Exit{}, err
 	}
 	defer join.Close()
-	x, files := p.rt.setup(s, join, filter)
+	x, files := p.rt.setup(s, join, -1, filter)
 	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
 		if f == nil {
 			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

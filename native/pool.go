@@ -138,19 +138,11 @@ func (p *pool) start() (*shim.Conn, error) {
 	return shim.NewConn(pair[0])
 }
 
-// reap waits for a shim's end; how that is, its container tells. cmd.Wait alone would
-// hold a thread for each of a thousand shims, so the poller waits (pidfd_open(2)).
+// reap waits for a shim's end; how that is, its container tells.
 func reap(cmd *exec.Cmd, pidfd int) {
-	if pidfd >= 0 && unix.SetNonblock(pidfd, true) == nil {
-		f := os.NewFile(uintptr(pidfd), "pidfd")
-		if raw, err := f.SyscallConn(); err == nil {
-			first := true
-			_ = raw.Read(func(uintptr) bool { // readable when it has ended
-				over := !first
-				first = false
-				return over
-			})
-		}
+	if pidfd >= 0 {
+		f := shim.Pidfd(pidfd)
+		shim.AwaitEnd(f)
 		_ = f.Close()
 	}
 	_ = cmd.Wait()

@@ -55,13 +55,15 @@ func (g *globals) flags(fs *pflag.FlagSet, getenv func(string) string) {
 
 // run runs one command line and returns the exit status.
 func (a *app) run(ctx context.Context, args []string) int {
-	if line, ok := a.verbatim(args); ok {
+	g, line := a.beforeCommand(args)
+	if g.wire == wire2013 {
+		a.global = g
 		if err := a.configure(); err != nil {
 			return a.fail(err)
 		}
 		return a.client.Run2013(ctx, line)
 	}
-	root := a.root()
+	root := a.root(line)
 	root.SetArgs(spellings(args))
 	root.SetOut(a.client.Stdout)
 	root.SetErr(a.client.Stderr)
@@ -76,20 +78,19 @@ func (a *app) fail(err error) int {
 	return rcli.StatusOurs
 }
 
-// verbatim finds `--wire 2013` before the command: then everything from there
-// on is the call, as it was for the client of 2013, and not ours to parse.
-func (a *app) verbatim(args []string) (line []string, ok bool) {
-	var g globals
+// beforeCommand reads the flags before the command; line is the command and what
+// follows, nothing where a flag is wrong: cobra tells of that. With `--wire 2013` the
+// line is the call, as it was for the client of 2013, and not ours to parse.
+func (a *app) beforeCommand(args []string) (g globals, line []string) {
 	fs := pflag.NewFlagSet("docker2013", pflag.ContinueOnError)
 	fs.SetInterspersed(false)
 	fs.Usage = func() {}
 	g.flags(fs, a.getenv)
-	if err := fs.Parse(args); err != nil || g.wire != wire2013 {
-		return nil, false // cobra tells of errors
+	if err := fs.Parse(args); err != nil {
+		return globals{}, nil
 	}
 	g.trace = g.trace || fs.Changed("trace-format")
-	a.global = g
-	return fs.Args(), true
+	return g, fs.Args()
 }
 
 // spellings turns flags of 2013 that pflag would take for a row of one-letter
@@ -134,8 +135,8 @@ func (a *app) configure() error {
 	return nil
 }
 
-// root is the whole command line.
-func (a *app) root() *cobra.Command {
+// root is the command line, with all its commands or with the one that line asks for.
+func (a *app) root(line []string) *cobra.Command {
 	cobra.EnableCommandSorting = false
 	root := &cobra.Command{
 		Use:   "docker2013",
@@ -175,13 +176,50 @@ func (a *app) root() *cobra.Command {
 
 	root.AddGroup(groups...)
 	root.SetHelpCommand(helpCommand())
-	root.AddCommand(a.runCommand(), a.createCommand(), a.execCommand(), a.startCommand(), a.attachCommand(),
-		a.xrayCommand(), a.compareCommand(), a.putCommand(), a.copyCommand(), a.tarCommand(), a.versionCommand(), doctorCommand(a), ociCommand(), completionCommand())
-	root.AddCommand(a.learnCommands()...)
-	for _, p := range plain {
-		root.AddCommand(p.command(a))
+	for _, c := range a.asked(line) {
+		root.AddCommand(c.make())
 	}
 	return root
+}
+
+// command is one that can be made: all fifty with their flags take as long as a call.
+type command struct {
+	name string
+	make func() *cobra.Command
+}
+
+// commands are all, in the help's order.
+func (a *app) commands() []command {
+	list := []command{
+		{"run", a.runCommand}, {"create", a.createCommand}, {"exec", a.execCommand}, {"start", a.startCommand},
+		{"attach", a.attachCommand}, {"xray", a.xrayCommand}, {"compare", a.compareCommand}, {"put", a.putCommand},
+		{"cp", a.copyCommand}, {"tar", a.tarCommand}, {"version", a.versionCommand}, {"doctor", a.doctorCommand},
+		{"oci", ociCommand}, {"completion", completionCommand},
+	}
+	for _, c := range course {
+		list = append(list, command{nameOf(c.use), func() *cobra.Command { return a.learnCommand(c.use, c.short) }})
+	}
+	for _, p := range plain {
+		list = append(list, command{nameOf(p.use), func() *cobra.Command { return p.command(a) }})
+	}
+	return list
+}
+
+// nameOf is the command's name in a usage line.
+func nameOf(use string) string {
+	name, _, _ := strings.Cut(use, " ")
+	return name
+}
+
+// asked is the command that line names, or all.
+func (a *app) asked(line []string) []command {
+	all := a.commands()
+	if len(line) > 0 {
+		if i := slices.IndexFunc(all, func(c command) bool { return c.name == line[0] }); i >= 0 {
+			return all[i : i+1]
+		}
+	}
+	return all
 }
 
 // prepare runs before every command.

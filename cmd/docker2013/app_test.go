@@ -264,7 +264,11 @@ func TestVerbatim(t *testing.T) {
 		{"help", []string{"--wire", "2013", "--help"}, nil, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			line, ok := newRecorded(t, false).verbatim(row.args)
+			g, line := newRecorded(t, false).beforeCommand(row.args)
+			ok := g.wire == wire2013
+			if !ok {
+				line = nil
+			}
 			if ok != row.ok || !slices.Equal(line, row.line) {
 				t.Errorf("got %q, %v; want %q, %v", line, ok, row.line, row.ok)
 			}
@@ -272,8 +276,21 @@ func TestVerbatim(t *testing.T) {
 	}
 }
 
+// A command is found by the name that it was asked for by.
+func TestCommandNames(t *testing.T) {
+	r := newRecorded(t, false)
+	for _, c := range r.commands() {
+		if name := c.make().Name(); name != c.name {
+			t.Errorf("%s is asked for as %s", name, c.name)
+		}
+		if list := r.root([]string{c.name, "--help"}).Commands(); len(list) != 1 {
+			t.Errorf("%s: %d commands were made", c.name, len(list))
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
-	all := newRecorded(t, false).root().Commands()
+	all := newRecorded(t, false).root(nil).Commands()
 	for _, typed := range []string{"", "--help", "-h", "help"} {
 		r := newRecorded(t, false)
 		if status := r.run(t.Context(), strings.Fields(typed)); status != 0 {
@@ -338,7 +355,7 @@ func TestCompletion(t *testing.T) {
 func complete(t *testing.T, r *recorded, typed, last string) []string {
 	t.Helper()
 	var out bytes.Buffer
-	root := r.root()
+	root := r.root(nil)
 	root.SetOut(&out)
 	root.SetErr(io.Discard)
 	root.SetArgs(append(append([]string{"__completeNoDesc"}, strings.Fields(typed)...), last))

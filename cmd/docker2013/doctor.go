@@ -7,7 +7,7 @@ import (
 )
 
 // doctorCommand checks this host, without a daemon. Exit status 1: a path can't run.
-func doctorCommand(a *app) *cobra.Command {
+func (a *app) doctorCommand() *cobra.Command {
 	cmd := newCommand(groupHere, "doctor", "Check whether this host can run containers", arity(0, 0))
 	o := doctor.Options{Out: a.client.Stdout}
 	f := cmd.Flags()

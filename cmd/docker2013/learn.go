@@ -13,21 +13,19 @@ import (
 // cost every other command its time to start.
 const learnProgram = "docker2013-learn"
 
-// learnCommands are the course's.
-func (a *app) learnCommands() []*cobra.Command {
-	var list []*cobra.Command
-	for _, c := range []struct{ use, short string }{
-		{"learn", "Learn how containers are made: the course"},
-		{"chapter list|play N|test [N...]", "The course's chapters, one by one"},
-		{"exercise list|start|check|hint|solution|reset NAME", "The course's exercises"},
-		{"cleanup", "Remove all that the course has made"},
-	} {
-		cmd := newCommand(groupLearn, c.use, c.short, nil)
-		cmd.DisableFlagParsing = true
-		cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.learn(cmd.Name(), args) }
-		list = append(list, cmd)
-	}
-	return list
+// course are the course's commands.
+var course = []struct{ use, short string }{
+	{"learn", "Learn how containers are made: the course"},
+	{"chapter list|play N|test [N...]", "The course's chapters, one by one"},
+	{"exercise list|start|check|hint|solution|reset NAME", "The course's exercises"},
+	{"cleanup", "Remove all that the course has made"},
+}
+
+func (a *app) learnCommand(use, short string) *cobra.Command {
+	cmd := newCommand(groupLearn, use, short, nil)
+	cmd.DisableFlagParsing = true
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return a.learn(cmd.Name(), args) }
+	return cmd
 }
 
 // learn becomes the course's program.

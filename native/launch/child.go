@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"runtime"
@@ -71,47 +72,46 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 	if err != nil {
 		return 0, -1, err
 	}
+	// Not blocking: who waits at it shall hold no thread.
 	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return 0, -1, fmt.Errorf("start process: %w", err)
 	}
+	told := os.NewFile(uintptr(pipe[0]), "start")
+	defer told.Close()
 	args := cloneArgs{flags: p.Flags | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD)}
 	var fd int32 = -1
 	if p.Into >= 0 {
 		args.flags |= unix.CLONE_INTO_CGROUP
 		args.cgroup = uint64(files[p.Into])
 	}
-	runtime.LockOSThread() // never unlocked with a PidNamespace: the thread must end
 	if p.PidNamespace >= 0 {
+		runtime.LockOSThread() // and never unlocked: the thread must end
 		if err := unix.Setns(files[p.PidNamespace], unix.CLONE_NEWPID); err != nil {
-			return 0, -1, errors.Join(&Failure{"join the PID namespace", err.(unix.Errno)}, unix.Close(pipe[0]), unix.Close(pipe[1]))
+			return 0, -1, errors.Join(&Failure{"join the PID namespace", err.(unix.Errno)}, unix.Close(pipe[1]))
 		}
-	} else {
-		defer runtime.UnlockOSThread()
 	}
 	syscall.ForkLock.Lock()
 	pid, errno := clone(&args, &fd, calls, pipe[1], gaps(files))
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(keep)
 	if errno != 0 {
-		return 0, -1, errors.Join(&Failure{"clone3", errno}, unix.Close(pipe[0]), unix.Close(pipe[1]))
+		return 0, -1, errors.Join(&Failure{"clone3", errno}, unix.Close(pipe[1]))
 	}
 	_ = unix.Close(pipe[1])
 	if slices.ContainsFunc(p.Calls, func(c Call) bool { return c.Fork }) {
-		if pid, fd, err = p.takeChild(pid, fd, pipe[0]); err != nil {
-			return 0, -1, errors.Join(err, unix.Close(pipe[0]))
+		if pid, fd, err = p.takeChild(pid, fd, told); err != nil {
+			return 0, -1, err
 		}
 	}
 	if born != nil {
 		if err := born(pid, int(fd)); err != nil {
 			_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it waits, or has failed
 			_, _ = unix.Wait4(pid, nil, 0, nil)
-			return 0, -1, errors.Join(err, unix.Close(int(fd)), unix.Close(pipe[0]))
+			return 0, -1, errors.Join(err, unix.Close(int(fd)))
 		}
 	}
-	err = p.Result(pipe[0])
-	_ = unix.Close(pipe[0])
-	if err == nil {
+	if err = p.Result(told); err == nil {
 		return pid, int(fd), nil
 	}
 	_, _ = unix.Wait4(pid, nil, 0, nil)
@@ -131,12 +131,12 @@ func gaps(files []int) (ranges [][2]uintptr) {
 	return append(ranges, [2]uintptr{uintptr(first), math.MaxUint32})
 }
 
-// Result waits until execve has closed the other end of fd, or a call has failed:
+// Result waits until execve has closed the other end of told, or a call has failed:
 // a *Failure.
-func (p *Program) Result(fd int) error {
+func (p *Program) Result(told io.Reader) error {
 	var b [unsafe.Sizeof(report{})]byte
-	n, err := readAll(fd, b[:])
-	if n == 0 && err == nil {
+	n, err := io.ReadFull(told, b[:])
+	if err == io.EOF {
 		return nil
 	}
 	r := *(*report)(unsafe.Pointer(&b))
@@ -147,12 +147,12 @@ func (p *Program) Result(fd int) error {
 }
 
 // takeChild waits until the process has left the rest to its child.
-func (p *Program) takeChild(pid int, pidfd int32, pipe int) (int, int32, error) {
+func (p *Program) takeChild(pid int, pidfd int32, told io.Reader) (int, int32, error) {
 	var b [unsafe.Sizeof(report{})]byte
-	n, err := readAll(pipe, b[:])
+	_, err := io.ReadFull(told, b[:])
 	_, _ = unix.Wait4(pid, nil, 0, nil)
 	_ = unix.Close(int(pidfd))
-	if err != nil || n != len(b) {
+	if err != nil {
 		return 0, -1, errors.Join(errors.New("start process: it died on its way"), err)
 	}
 	r := *(*report)(unsafe.Pointer(&b))
@@ -165,20 +165,6 @@ func (p *Program) takeChild(pid int, pidfd int32, pipe int) (int, int32, error) 
 		return 0, -1, fmt.Errorf("start process: %w", err)
 	}
 	return int(r.errno), int32(child), nil
-}
-
-func readAll(fd int, b []byte) (n int, err error) {
-	for n < len(b) {
-		m, err := unix.Read(fd, b[n:])
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || m == 0 {
-			return n, err
-		}
-		n += m
-	}
-	return n, nil
 }
 
 // clone makes the child, which does not come back. It may use nothing of the

@@ -65,11 +65,12 @@ func (c *Container) start() error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	conn := os.NewFile(uintptr(fd), startSocket)
+	defer conn.Close()
 	if err := c.named(func(name string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) }); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	if err = startError(program.Result(fd)); err != nil {
+	if err = startError(program.Result(conn)); err != nil {
 		c.awaitReaped()
 	}
 	return errors.Join(err, os.Remove(c.file(startSocket)))

@@ -40,7 +40,8 @@ const (
 
 	Started    // StartedNote; files: a pidfd, and the input or the terminal if there is one
 	Failed     // FailedNote
-	Exited     // ExitNote: the shim's last words
+	Exited     // ExitNote
+	Gone       // nothing: the kernel has none of the container's mounts any more; the shim is idle
 	ExecStart  // ExecNote; files: a pidfd
 	ExecFailed // FailedNote
 	ExecExited // ExecNote

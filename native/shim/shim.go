@@ -15,6 +15,8 @@
 //	                                        ◀──────────────── its status ──
 //	                                        ──▶ DIR/exit.json
 //	  ◀──────────────────── Exited ─────────
+//	                                        ── its mounts are taken down ──
+//	  ◀────────────────────── Gone ─────────
 //
 // A shim is started idle, before it is needed, with one end of a socket pair. When
 // it has a container, it listens on the socket that came with the order: a later
@@ -69,7 +71,9 @@ type shim struct {
 	started  bool // it has a container, and what follows is valid
 	order    StartOrder
 	pid      int
-	pidfd    int
+	pidfd    *os.File
+	mounts   int      // holds its mount namespace, -1: it can't be held
+	exit     *os.File // where its end will be written down
 	listener *Conn
 	input    *os.File // the writing end of its stdin, or its terminal; nil: none
 	execs    sync.WaitGroup
@@ -130,7 +134,7 @@ func (s *shim) tell(conn *Conn) error {
 	if !s.started {
 		return errors.New("the container has ended")
 	}
-	files := []int{s.pidfd}
+	files := []int{int(s.pidfd.Fd())}
 	if s.input != nil {
 		files = append(files, int(s.input.Fd()))
 	}
@@ -142,7 +146,7 @@ func (s *shim) tell(conn *Conn) error {
 }
 
 func (s *shim) launch(m Message) (*streams, error) {
-	s.order = StartOrder{} // of the last container
+	s.order, s.mounts = StartOrder{}, -1 // not the last container's
 	if err := m.Read(&s.order); err != nil {
 		return nil, err
 	}
@@ -158,17 +162,21 @@ func (s *shim) launch(m Message) (*streams, error) {
 	if err != nil {
 		return nil, err
 	}
+	var pidfd int
 	if s.order.Other != nil {
-		s.pid, s.pidfd, err = s.order.Other.create(s.order.Dir, s.order.Terminal, streams, s.order)
+		if err := s.prepareEnd(); err != nil {
+			return nil, err
+		}
+		s.pid, pidfd, err = s.order.Other.create(s.order.Dir, s.order.Terminal, streams, s.order)
 	} else {
-		err = s.run(m.Program, files, streams)
+		pidfd, err = s.run(m.Program, files, streams)
 	}
 	CloseAll(m.Files[1:])
 	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	s.started, s.input, s.listener = true, streams.input, listener
+	s.started, s.pidfd, s.input, s.listener = true, Pidfd(pidfd), streams.input, listener
 	s.mu.Unlock()
 	streams.pump()
 	go s.listen(listener)
@@ -178,24 +186,41 @@ func (s *shim) launch(m Message) (*streams, error) {
 }
 
 // run makes the container by its program.
-func (s *shim) run(code []byte, files []int, streams *streams) error {
+func (s *shim) run(code []byte, files []int, streams *streams) (pidfd int, err error) {
 	program, err := launch.Decode(code)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	ids, err := NewIDMapper(s.order.IDs)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	files = append(append(files, streams.child...), ids.Files()...)
-	s.pid, s.pidfd, err = program.Run(files, func(pid, pidfd int) error {
+	s.pid, pidfd, err = program.Run(files, func(pid, pidfd int) error {
 		streams.closeChild()
 		if err := ids.Write(pid); err != nil {
 			return err
 		}
 		streams.takeTerminal(pidfd, s.order)
-		return nil
+		s.holdMounts(pid)
+		return s.prepareEnd() // the child does its part meanwhile
 	})
+	return pidfd, err
+}
+
+// holdMounts keeps the container's mount namespace. A process that ends takes down
+// what only it has mounted before anybody hears of its end; with one more reference
+// its end is told first. Where it can't be had (without root) that takes longer.
+func (s *shim) holdMounts(pid int) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		s.mounts = fd
+	}
+}
+
+// prepareEnd makes the file in which the end will be written down.
+func (s *shim) prepareEnd() (err error) {
+	s.exit, err = os.OpenFile(filepath.Join(s.order.Dir, ExitFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	return err
 }
 
@@ -239,14 +264,10 @@ func (s *shim) closeInput() {
 	}
 }
 
-// wait waits for the container's end, and writes down and tells how it was.
+// wait waits for the container's end, writes down and tells how it was, and then has
+// the kernel take down what is left.
 func (s *shim) wait(streams *streams) {
-	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(s.pid, &status, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	status := s.status()
 	s.trim.Stop()
 	s.closeInput()
 	lost := streams.finish()
@@ -257,7 +278,7 @@ func (s *shim) wait(streams *streams) {
 		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	}
 	note := ExitNote{Status: status, Lost: lost}
-	_ = writeExit(s.order.Dir, note) // the daemon that listens hears it anyway
+	_ = writeExit(s.exit, note) // the daemon that listens hears it anyway
 	execs := make(chan struct{})
 	go func() { s.execs.Wait(); close(execs) }()
 	select {
@@ -267,29 +288,60 @@ func (s *shim) wait(streams *streams) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.started = false
+	for conn := range s.conns {
+		_ = conn.Send(Exited, note, nil)
+	}
+	if s.mounts >= 0 {
+		_ = unix.Close(s.mounts)
+	}
 	_ = s.listener.Close()
-	_ = unix.Close(s.pidfd)
+	_ = s.pidfd.Close()
 	if s.input != nil { // a terminal
 		_ = s.input.Close()
 		s.input = nil
 	}
 	for conn := range s.conns {
-		_ = conn.Send(Exited, note, nil)
+		_ = conn.Send(Gone, struct{}{}, nil)
 	}
 	s.endIfUseless()
 }
 
-// writeExit replaces the file, for a daemon that wasn't there.
-func writeExit(dir string, note ExitNote) error {
-	data, err := json.Marshal(note)
+// status waits for the first process's end.
+func (s *shim) status() (status unix.WaitStatus) {
+	AwaitEnd(s.pidfd)
+	for {
+		if _, err := unix.Wait4(s.pid, &status, 0, nil); err != unix.EINTR {
+			return status
+		}
+	}
+}
+
+// Pidfd makes a file of a pidfd, for AwaitEnd.
+func Pidfd(fd int) *os.File {
+	_ = unix.SetNonblock(fd, true) // else AwaitEnd returns at once, and wait4(2) waits
+	return os.NewFile(uintptr(fd), "pidfd")
+}
+
+// AwaitEnd returns when a process has ended. It is the poller who waits, of which there
+// is one: wait4(2) holds a thread for each.
+func AwaitEnd(pidfd *os.File) {
+	raw, err := pidfd.SyscallConn()
 	if err != nil {
-		return err
+		return
 	}
-	path := filepath.Join(dir, ExitFile)
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		return err
+	_ = raw.Read(func(fd uintptr) bool { // readable when it has ended (pidfd_open(2))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n != 0 && err != unix.EINTR
+	})
+}
+
+// writeExit completes the file, for a daemon that wasn't there.
+func writeExit(f *os.File, note ExitNote) error {
+	data, err := json.Marshal(note)
+	if err == nil {
+		_, err = f.Write(data)
 	}
-	return os.Rename(path+".new", path)
+	return errors.Join(err, f.Close())
 }
 
 // ReadExit reads how a container ended. fs.ErrNotExist: nobody has written it
@@ -299,6 +351,9 @@ func ReadExit(dir string) (ExitNote, error) {
 	data, err := os.ReadFile(filepath.Join(dir, ExitFile))
 	if err != nil {
 		return note, err
+	}
+	if len(data) == 0 { // it had begun, and its shim was killed
+		return note, os.ErrNotExist
 	}
 	if err := json.Unmarshal(data, &note); err != nil {
 		return note, fmt.Errorf("read %s: %w", ExitFile, err)
