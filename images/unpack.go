@@ -191,7 +191,10 @@ func (u *unpacker) open(dir string) (*os.File, error) {
 		return nil, err
 	}
 	fd, base := int(parent.Fd()), path.Base(dir)
-	if err := unix.Mkdirat(fd, base, 0o755); err != nil {
+	switch err := unix.Mkdirat(fd, base, 0o755); {
+	case errors.Is(err, unix.EEXIST):
+		return nil, fmt.Errorf("%s is a link that leads to nothing in the layer: put the folder it means into the tar before", dir)
+	case err != nil:
 		return nil, fmt.Errorf("mkdirat: %w", err)
 	}
 	if err := unix.Fchmodat(fd, base, 0o755, 0); err != nil { // the umask has no say
