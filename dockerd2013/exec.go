@@ -39,12 +39,14 @@ func (d *Daemon) exec(ctx context.Context, c *rcli.Call, ctr *container.Containe
 type execStreams struct {
 	ours, theirs []*os.File
 	output       sync.WaitGroup
+	resizing     sync.WaitGroup
 	over         chan struct{} // closed at the end
 }
 
 // close closes what is open: pipes and terminals, in which we buffer nothing.
 func (s *execStreams) close() {
 	close(s.over)
+	s.resizing.Wait() // whose descriptor must not be another file's by then
 	s.closeTheirs()
 	for _, f := range s.ours {
 		_ = f.Close()
@@ -76,7 +78,7 @@ func (s *execStreams) openTerminal(c *rcli.Call, in io.Reader) (container.Stream
 	if size := firstSize(c); size != (container.Window{}) {
 		resize(size)
 	}
-	go func() {
+	s.resizing.Go(func() {
 		for {
 			select {
 			case w := <-c.Resize:
@@ -85,7 +87,7 @@ func (s *execStreams) openTerminal(c *rcli.Call, in io.Reader) (container.Stream
 				return
 			}
 		}
-	}()
+	})
 	if in != nil {
 		go func() { _, _ = io.Copy(master, in) }() // ends with the call
 	}
