@@ -250,7 +250,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	}
 	containers, err = container.Open(ctx, containersDir, container.Options{
 		Engines: engines, Log: log, IDs: ids,
-		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
+		Layer: store.LayerPath,
 	})
 	if err != nil {
 		for _, e := range engines {
