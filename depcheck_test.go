@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -157,6 +158,35 @@ func TestArrowsCheck(t *testing.T) {
 	} {
 		if got := strings.Join(check(table, c.imports), "\n"); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// The rooms that must know a later Docker's data directory know it by the same names:
+// none may import another for that.
+func TestOneListOfModernNames(t *testing.T) {
+	var first string
+	for file, list := range map[string]*regexp.Regexp{
+		"dockerd2013/root.go": regexp.MustCompile(`(?s)var modern = \[\]string\{(.*?)\}`),
+		"doctor/gather.go":    regexp.MustCompile(`(?s)var modernNames = \[\]string\{(.*?)\}`),
+		"chapters/daemon.go":  regexp.MustCompile(`(?s)var modern = \[\]string\{(.*?)\}`),
+		"scripts/lib.sh":      regexp.MustCompile(`for name in (overlay2.*?); do`),
+	} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := list.FindSubmatch(data)
+		if m == nil {
+			t.Errorf("%s has no such list", file)
+			continue
+		}
+		names := strings.Join(strings.FieldsFunc(string(m[1]), func(r rune) bool { return strings.ContainsRune("\", \t\n", r) }), " ")
+		if first == "" {
+			first = names
+		}
+		if names != first {
+			t.Errorf("%s has %q, another %q", file, names, first)
 		}
 	}
 }

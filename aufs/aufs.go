@@ -137,7 +137,8 @@ func prepare(fsys *container.Filesystem) error {
 // once, as AUFS insists: the upper one says all that the lower one could.
 //
 // mount(2) takes one page of it: 42 layers of full-length ids, which later was
-// Docker's famous limit. In user space there is none. AUFS has no way to write a path with : , or = in it.
+// Docker's famous limit. In user space there is none. AUFS has no way to write a path
+// with : , or = in it.
 func branches(rw string, layers []string) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "br:%s=rw:", rw)

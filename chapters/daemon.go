@@ -30,12 +30,15 @@ const (
 	logFile = "course.log"
 )
 
+// modern are the names by which the daemon knows a later Docker's data.
+var modern = []string{"overlay2", "image", "containerd", "buildkit", "volumes", "network", "swarm", "engine-id", "repositories-aufs", "linkgraph.db"}
+
 // DaemonRoot is where the course's own daemon has its data.
 func DaemonRoot() string {
 	if root := os.Getenv("DOCKER2013_ROOT"); root != "" {
 		return root
 	}
-	for _, name := range []string{"overlay2", "image", "containerd", "buildkit", "volumes", "network", "swarm", "engine-id"} {
+	for _, name := range modern {
 		if exists(filepath.Join(root2013, name)) {
 			return rootElse
 		}

@@ -30,8 +30,8 @@ func (c *Container) Attach(ctx context.Context, a Attach) error {
 	return c.stream(ctx, r, a, out)
 }
 
-// stream copies in both directions and returns when the run has ended. An input that the container
-// doesn't take is left unread.
+// stream copies in both directions and returns when the run has ended. An input that
+// the container doesn't take is left unread.
 func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs) error {
 	if w := r.process.Input(); a.Stdin != nil && w != nil {
 		go func() {

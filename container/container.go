@@ -137,8 +137,8 @@ func (c *Container) Kill(sig syscall.Signal) error {
 }
 
 // Stop asks the container to end, with SIGTERM unless it has a signal of its own,
-// and, when it hasn't within the grace period, kills it. It returns when the run is gone; a container that
-// doesn't run is none of its business.
+// and, when it hasn't within the grace period, kills it. It returns when the run is
+// gone; a container that doesn't run is none of its business.
 func (c *Container) Stop(ctx context.Context, grace time.Duration) error {
 	if err := c.stoppedByUser(); err != nil {
 		return err

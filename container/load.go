@@ -127,7 +127,8 @@ func (s *Store) rebase(r *Record, dir string) {
 
 // restore finds out what became of a container while no daemon watched.
 func (c *Container) restore(ctx context.Context) error {
-	process, err := c.runtime.Adopt(ctx, &c.record)
+	record := c.record // the process keeps what it is given, and this one changes
+	process, err := c.runtime.Adopt(ctx, &record)
 	if err == nil {
 		return c.adopt(ctx, process)
 	}

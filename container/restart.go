@@ -34,8 +34,11 @@ func (p RestartPolicy) wantsAtStart(stopped bool) bool {
 	return p.Name == "always" || p.Name == "unless-stopped" && !stopped
 }
 
-// errStopped: a policy begins no run of what its user has stopped.
-var errStopped = errors.New("stopped by its user")
+// Why a policy's run doesn't begin, beside ErrRunning and ErrRemoved.
+var (
+	errStopped = errors.New("stopped by its user")
+	errClosing = errors.New("the daemon is ending")
+)
 
 // stoppedByUser notes that somebody wants it to have ended.
 func (c *Container) stoppedByUser() error {
@@ -69,7 +72,7 @@ func (c *Container) again(ctx context.Context) {
 		if err == nil {
 			err = c.flush()
 		}
-		if err != nil && !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) && !errors.Is(err, errStopped) {
+		if err != nil && !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) && !errors.Is(err, errStopped) && !errors.Is(err, errClosing) {
 			c.log.Error("start again", "container", c.id, "err", err)
 		}
 	})

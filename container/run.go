@@ -90,7 +90,8 @@ func (c *Container) begin(ctx context.Context, size Window, by starter) (*run, e
 }
 
 // occupy makes r the current run. One that is over is waited for. A policy doesn't
-// begin what its user has stopped, a user does.
+// begin what its user has stopped, a user does; nobody begins anything once the store
+// is being closed, which stops what runs.
 func (c *Container) occupy(r *run, by starter) (Record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,6 +106,8 @@ func (c *Container) occupy(r *run, by starter) (Record, error) {
 		return Record{}, ErrRemoved
 	case c.run != nil:
 		return Record{}, ErrRunning
+	case c.store.closing.Load():
+		return Record{}, errClosing
 	case by == byPolicy && c.record.State.Stopped:
 		return Record{}, errStopped
 	}

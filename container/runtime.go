@@ -10,7 +10,8 @@ import (
 )
 
 // Runtime turns a record and a mounted root file system into an isolated
-// process: LXC on the classic path.
+// process: LXC on the classic path. A Process may keep the record that it was made
+// of: nobody changes that one any more.
 type Runtime interface {
 	// Name is what traces and `info` call it: "lxc".
 	Name() string

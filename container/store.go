@@ -250,7 +250,8 @@ func (s *Store) UsesLayer(dir string) bool {
 	return false
 }
 
-// Close stops every container and unmounts everything.
+// Close stops every container and unmounts everything. From its beginning on nothing
+// is started.
 func (s *Store) Close(ctx context.Context, grace time.Duration) error {
 	s.closing.Store(true)
 	var wg sync.WaitGroup

@@ -16,82 +16,110 @@ import (
 // exec runs e with the call's streams: pipes, or one pseudo-terminal. Nothing of
 // it is logged; it belongs to the call and not to the container.
 func (d *Daemon) exec(ctx context.Context, c *rcli.Call, ctr *container.Container, e container.Exec, in io.Reader, tty bool) (int, error) {
-	var ours, theirs []*os.File
-	defer func() {
-		for _, f := range append(ours, theirs...) {
-			_ = f.Close() // pipes and terminals: nothing is buffered in them by us
-		}
-	}()
-	var output sync.WaitGroup
-	copyOut := func(w io.Writer, r *os.File) {
-		output.Go(func() { _, _ = io.Copy(w, r) }) // ends with the program; the client may be gone
-	}
+	s := &execStreams{over: make(chan struct{})}
+	defer s.close()
+	open := s.openPipes
 	if tty {
-		master, slave, err := pty.Open()
-		if err != nil {
-			return rcli.StatusOurs, fmt.Errorf("open a terminal: %w", err)
-		}
-		ours, theirs = append(ours, master), append(theirs, slave)
-		if size := firstSize(c); size != (container.Window{}) {
-			_ = pty.Setsize(master, &pty.Winsize{Rows: size.Rows, Cols: size.Cols})
-		}
-		e.Streams = container.Streams{In: slave, Out: slave, Err: slave, Terminal: true}
-		stop := make(chan struct{})
-		defer close(stop)
-		go func() {
-			for {
-				select {
-				case w := <-c.Resize:
-					_ = pty.Setsize(master, &pty.Winsize{Rows: w.Rows, Cols: w.Cols})
-				case <-stop:
-					return
-				}
-			}
-		}()
-		if in != nil {
-			go func() { _, _ = io.Copy(master, in) }()
-		}
-		copyOut(c.Stdout, master)
-	} else {
-		pipe := func() (r, w *os.File, err error) {
-			if r, w, err = os.Pipe(); err != nil {
-				return nil, nil, fmt.Errorf("open a pipe: %w", err)
-			}
-			return r, w, nil
-		}
-		if in != nil {
-			r, w, err := pipe()
-			if err != nil {
-				return rcli.StatusOurs, err
-			}
-			theirs = append(theirs, r)
-			e.Streams.In = r
-			go func() {
-				_, _ = io.Copy(w, in)
-				_ = w.Close()
-			}()
-		}
-		for _, out := range []struct {
-			end **os.File
-			to  io.Writer
-		}{{&e.Streams.Out, c.Stdout}, {&e.Streams.Err, c.Stderr}} {
-			r, w, err := pipe()
-			if err != nil {
-				return rcli.StatusOurs, err
-			}
-			ours, theirs = append(ours, r), append(theirs, w)
-			*out.end = w
-			copyOut(out.to, r)
-		}
+		open = s.openTerminal
+	}
+	var err error
+	if e.Streams, err = open(c, in); err != nil {
+		return rcli.StatusOurs, err
 	}
 	exit, err := ctr.Exec(ctx, e)
-	for _, f := range theirs { // now only the program's descendants hold the ends
-		_ = f.Close()
-	}
-	theirs = nil
-	output.Wait()
+	s.closeTheirs() // now only the program's descendants hold the ends
+	s.output.Wait()
 	if err != nil {
 		return rcli.StatusOurs, err
 	}
 	return exit.Code, exit.Err
+}
+
+// execStreams is our side of a further program's standard streams.
+type execStreams struct {
+	ours, theirs []*os.File
+	output       sync.WaitGroup
+	resizing     sync.WaitGroup
+	over         chan struct{} // closed at the end
+}
+
+// close closes what is open: pipes and terminals, in which we buffer nothing.
+func (s *execStreams) close() {
+	close(s.over)
+	s.resizing.Wait() // whose descriptor must not be another file's by then
+	s.closeTheirs()
+	for _, f := range s.ours {
+		_ = f.Close()
+	}
+}
+
+func (s *execStreams) closeTheirs() {
+	for _, f := range s.theirs {
+		_ = f.Close()
+	}
+	s.theirs = nil
+}
+
+// copy passes output on, until the program has ended. The client may be gone.
+func (s *execStreams) copy(w io.Writer, r *os.File) {
+	s.output.Go(func() { _, _ = io.Copy(w, r) })
+}
+
+// openTerminal makes a terminal of the size that the client's has, and goes on having.
+func (s *execStreams) openTerminal(c *rcli.Call, in io.Reader) (container.Streams, error) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		return container.Streams{}, fmt.Errorf("open a terminal: %w", err)
+	}
+	s.ours, s.theirs = []*os.File{master}, []*os.File{slave}
+	resize := func(w container.Window) {
+		_ = pty.Setsize(master, &pty.Winsize{Rows: w.Rows, Cols: w.Cols}) // it may be over
+	}
+	if size := firstSize(c); size != (container.Window{}) {
+		resize(size)
+	}
+	s.resizing.Go(func() {
+		for {
+			select {
+			case w := <-c.Resize:
+				resize(container.Window(w))
+			case <-s.over:
+				return
+			}
+		}
+	})
+	if in != nil {
+		go func() { _, _ = io.Copy(master, in) }() // ends with the call
+	}
+	s.copy(c.Stdout, master)
+	return container.Streams{In: slave, Out: slave, Err: slave, Terminal: true}, nil
+}
+
+// openPipes makes a pipe for each stream; without in there is no input.
+func (s *execStreams) openPipes(c *rcli.Call, in io.Reader) (streams container.Streams, err error) {
+	if in != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return streams, fmt.Errorf("open a pipe: %w", err)
+		}
+		s.theirs = append(s.theirs, r)
+		streams.In = r
+		go func() {
+			_, _ = io.Copy(w, in) // ends with the call, or with the program
+			_ = w.Close()
+		}()
+	}
+	for _, out := range []struct {
+		end **os.File
+		to  io.Writer
+	}{{&streams.Out, c.Stdout}, {&streams.Err, c.Stderr}} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return streams, fmt.Errorf("open a pipe: %w", err)
+		}
+		s.ours, s.theirs = append(s.ours, r), append(s.theirs, w)
+		*out.end = w
+		s.copy(out.to, r)
+	}
+	return streams, nil
 }

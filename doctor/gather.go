@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"errors"
@@ -25,7 +26,7 @@ const programTime = 5 * time.Second
 // Gather finds the facts about this host, for a daemon with these options. It
 // never fails: what can't be found out is said in the facts.
 func Gather(ctx context.Context, o Options) Facts {
-	root := withDefault(o.Root, "/var/lib/docker")
+	root := cmp.Or(o.Root, "/var/lib/docker")
 	f := Facts{
 		Kernel:      kernelRelease(),
 		UID:         os.Geteuid(),
@@ -39,8 +40,8 @@ func Gather(ctx context.Context, o Options) Facts {
 		BashStatic:  static("bash-static"),
 		BusyBox:     static("busybox"),
 		Ports: []Port{
-			gatherPort("--tcp", withDefault(o.TCP, "127.0.0.1:4242")),
-			gatherPort("--http", withDefault(o.HTTP, "127.0.0.1:8080")),
+			gatherPort("--tcp", cmp.Or(o.TCP, "127.0.0.1:4242")),
+			gatherPort("--http", cmp.Or(o.HTTP, "127.0.0.1:8080")),
 		},
 		Docker:   dockerSocket(),
 		AppArmor: line("/sys/module/apparmor/parameters/enabled") == "Y",
@@ -58,13 +59,6 @@ func Gather(ctx context.Context, o Options) Facts {
 		f.FileSystems = fileSystems() // the probe may have loaded the module
 	}
 	return f
-}
-
-func withDefault(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // reason is an error's text without the operation and path around it.

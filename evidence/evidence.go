@@ -30,15 +30,15 @@ import (
 // Register lets r read the evidence for every step that has some. To be called
 // before r's first event.
 func Register(r *trace.Recorder) {
-	for step, collect := range Collectors() {
+	for step, collect := range collectors() {
 		r.Collect(step, collect)
 	}
 }
 
-// Collectors maps the names of steps to readers of their evidence. The readers
+// collectors maps the names of steps to readers of their evidence. The readers
 // find what to look at in the event's values; a value that isn't there means
 // that there is nothing to read.
-func Collectors() map[string]trace.Collector {
+func collectors() map[string]trace.Collector {
 	return map[string]trace.Collector{
 		"images.find":       layers,
 		"container.create":  tree("dir"),

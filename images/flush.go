@@ -24,7 +24,7 @@ type flusher struct {
 }
 
 // newFlusher starts flushing the file system of dir. The caller ends it with
-// finish.
+// finish, or abandon.
 func newFlusher(dir string) (*flusher, error) {
 	f, err := os.Open(dir)
 	if err != nil {

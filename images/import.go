@@ -21,7 +21,7 @@ import (
 //
 // After an error nothing is left of the import: ErrBadName before r is touched;
 // ErrNotArchive, ErrUnsafe, ErrTooBig, io.ErrUnexpectedEOF for a stream that was
-// cut off, or why the disk, r or ctx failed. A Read of r can then still be
+// cut off, ErrNotFound for a parent that was removed, or why the disk, r or ctx failed. A Read of r can then still be
 // going on, on another goroutine; the caller ends it by closing what r reads.
 func (s *Store) Import(ctx context.Context, name string, r io.Reader, parent *Image, progress func(bytes int64)) (*Image, error) {
 	if err := checkName(name); err != nil {
@@ -96,6 +96,11 @@ func (s *Store) publish(tmp string, id LayerID, name string, parent *Image) (*Im
 	img := newImage(name, layer, parent)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, below := range img.Layers {
+		if below != layer && !isFolder(below) { // the import took its time
+			return nil, fmt.Errorf("its parent %s has been removed meanwhile: %w", parent.Id, ErrNotFound)
+		}
+	}
 	if !isFolder(layer) {
 		if err := os.Rename(tmp, layer); err != nil {
 			return nil, err

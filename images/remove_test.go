@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -75,6 +76,13 @@ func TestRemove(t *testing.T) {
 	if again := openStore(t, filepath.Dir(s.layers)); again.Len() != 0 || len(again.Names()) != 0 || len(again.LayerPaths()) != 0 {
 		t.Errorf("left: %v", ids(again))
 	}
+
+	lost := put(t, s, "lost", one, nil)
+	remove("lost", nil, layerID(one))
+	if _, err := s.Import(t.Context(), "late", bytes.NewReader(up), lost, nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("on a parent that was removed: %v", err)
+	}
+	onlyLayers(t, s)
 
 	gone := put(t, s, "gone", one, nil)
 	if err := os.RemoveAll(gone.Layers[0]); err != nil {

@@ -153,5 +153,5 @@ func (s *Store) update(change func(*index)) error {
 	return nil
 }
 
-// Limits are what the store was opened with.
+// Limits are what the store was opened with, for Unpack.
 func (s *Store) Limits() Options { return s.opts }

@@ -2,11 +2,13 @@ package lxc
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
 
 	"docker2013/container"
@@ -58,7 +60,7 @@ func optionLines(c container.Config, prefix string) (lines []string, err error) 
 	for _, u := range c.Ulimits {
 		add("lxc.prlimit."+u.Name, "%s:%s", limit(u.Soft), limit(u.Hard))
 	}
-	for _, key := range sortedKeys(c.Sysctls) {
+	for _, key := range slices.Sorted(maps.Keys(c.Sysctls)) {
 		add("lxc.sysctl."+key, "%s", c.Sysctls[key])
 	}
 	if c.OomScoreAdj != 0 {
@@ -130,7 +132,7 @@ func dropFor(c container.Config) ([]string, error) {
 		switch n := name(s); {
 		case n == "all":
 			drop = nil
-		case !slices.Contains(capabilities, n):
+		case !isCapability(n):
 			return nil, fmt.Errorf("--cap-add %s: no such capability; see capabilities(7)", s)
 		default:
 			drop = slices.DeleteFunc(drop, func(d string) bool { return d == n })
@@ -140,7 +142,7 @@ func dropFor(c container.Config) ([]string, error) {
 		switch n := name(s); {
 		case n == "all":
 			return nil, fmt.Errorf("--cap-drop %s: not on the classic path, LXC drops by name: use --path modern", s)
-		case !slices.Contains(capabilities, n):
+		case !isCapability(n):
 			return nil, fmt.Errorf("--cap-drop %s: no such capability; see capabilities(7)", s)
 		case !slices.Contains(drop, n):
 			drop = append(drop, n)
@@ -149,13 +151,9 @@ func dropFor(c container.Config) ([]string, error) {
 	return drop, nil
 }
 
-// capabilities are all that there are (include/uapi/linux/capability.h).
-var capabilities = []string{
-	"audit_control", "audit_read", "audit_write", "block_suspend", "bpf", "checkpoint_restore", "chown", "dac_override",
-	"dac_read_search", "fowner", "fsetid", "ipc_lock", "ipc_owner", "kill", "lease", "linux_immutable", "mac_admin",
-	"mac_override", "mknod", "net_admin", "net_bind_service", "net_broadcast", "net_raw", "perfmon", "setfcap", "setgid",
-	"setpcap", "setuid", "sys_admin", "sys_boot", "sys_chroot", "sys_module", "sys_nice", "sys_pacct", "sys_ptrace",
-	"sys_rawio", "sys_resource", "sys_time", "sys_tty_config", "syslog", "wake_alarm",
+// isCapability reports whether there is a capability of this name: "net_raw".
+func isCapability(name string) bool {
+	return slices.ContainsFunc(capability.ListKnown(), func(c capability.Cap) bool { return c.String() == name })
 }
 
 // mountLine is a line of fstab(5).
@@ -191,13 +189,4 @@ func limit(n int64) string {
 		return "unlimited"
 	}
 	return strconv.FormatInt(n, 10)
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }

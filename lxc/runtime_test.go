@@ -202,7 +202,7 @@ func TestProgramThatCannotBeExecuted(t *testing.T) {
 // daemon deletes what is left.
 func TestRemoveHalfWay(t *testing.T) {
 	e := newEngine(t)
-	c := e.create(t, container.Config{}, "/bin/true")
+	c, other := e.create(t, container.Config{}, "/bin/true"), e.create(t, container.Config{}, "/bin/true")
 	busy := filepath.Join(c.Dir(), "rw/busy")
 	if err := errors.Join(os.Mkdir(busy, 0o755), unix.Mount("none", busy, "tmpfs", 0, "")); err != nil {
 		t.Fatal(err)
@@ -212,7 +212,7 @@ func TestRemoveHalfWay(t *testing.T) {
 	if err := e.Remove(t.Context(), c); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("it was removed: %v", err)
 	}
-	if e.Get(c.Id()) != nil || len(e.List()) != 0 {
+	if e.Get(c.Id()) != nil || len(e.List()) != 1 {
 		t.Error("it is in the list")
 	}
 	if err := e.Remove(t.Context(), c); !errors.Is(err, container.ErrRemoved) {
@@ -221,7 +221,13 @@ func TestRemoveHalfWay(t *testing.T) {
 	if err := unix.Unmount(filepath.Join(left, "rw/busy"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(e.Close(t.Context(), 0), e.rt.Close()); err != nil {
+	if err := e.Close(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "the daemon is ending") {
+		t.Errorf("a start after Close: %v", err)
+	}
+	if err := e.rt.Close(); err != nil {
 		t.Fatal(err)
 	}
 	e.open(t)

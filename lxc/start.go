@@ -38,7 +38,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err := os.Remove(logPath(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("start container %s: %w", r.Id, err)
 	}
-	io, child, release, err := openStdio(r, size, rt.log)
+	io, child, err := openStdio(r, size, rt.log)
 	if err != nil {
 		return nil, fmt.Errorf("start container %s: %w", r.Id, err)
 	}
@@ -53,7 +53,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	w := rt.monitor.watch(r.Id)
 	step := trace.Step(ctx, "runtime.start", "argv", strings.Join(cmd.Args, " "))
 	err = cmd.Start()
-	release()
+	child.close()
 	if err != nil {
 		rt.monitor.unwatch(r.Id, w)
 		io.finish()

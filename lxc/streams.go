@@ -39,53 +39,63 @@ type stdio struct {
 	terminal *os.File       // the pseudo-terminal's master side, nil: none
 }
 
-// openStdio makes the streams for a new run. child is for lxc-start; release
-// closes it, to be called when lxc-start has it (or has failed).
-func openStdio(r *container.Record, size container.Window, log *slog.Logger) (s *stdio, child container.Streams, release func(), err error) {
-	var files []*os.File
-	release = func() {
-		for _, f := range files {
-			_ = f.Close()
-		}
-	}
-	defer func() {
-		if err != nil {
-			release()
-		}
-	}()
-	s = &stdio{dir: r.Root, log: log}
+// childEnds are the other side of the streams, for lxc-start. They are closed when it
+// has them, or has failed.
+type childEnds struct{ container.Streams }
 
+// openStdio makes the streams for a new run.
+func openStdio(r *container.Record, size container.Window, log *slog.Logger) (*stdio, *childEnds, error) {
+	s, child := &stdio{dir: r.Root, log: log}, &childEnds{}
+	open := s.openPipes
 	if r.Config.Tty {
-		master, slave, err := pty.Open()
-		if err != nil {
-			return nil, child, nil, fmt.Errorf("open a terminal: %w", err)
-		}
-		files = append(files, slave)
-		if size != (container.Window{}) {
-			if err := pty.Setsize(master, &pty.Winsize{Rows: size.Rows, Cols: size.Cols}); err != nil {
-				_ = master.Close()
-				return nil, child, nil, fmt.Errorf("size the terminal: %w", err)
-			}
-		}
-		s.terminal, s.stdin = master, nopCloser{master}
-		s.pump("stdout", master)
-		return s, container.Streams{In: slave, Out: slave, Err: slave, Terminal: true}, release, nil
+		open = s.openTerminal
 	}
+	if err := open(child, r.Config.OpenStdin, size); err != nil {
+		child.close()
+		s.finish()
+		s.removePipes() // by them a later daemon knows that there was a run
+		return nil, nil, err
+	}
+	return s, child, nil
+}
 
-	if r.Config.OpenStdin {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return nil, child, nil, fmt.Errorf("open stdin: %w", err)
+func (c *childEnds) close() {
+	for _, f := range []*os.File{c.In, c.Out, c.Err} {
+		if f != nil {
+			_ = f.Close() // a terminal is closed three times, which does no harm
 		}
-		files = append(files, r)
-		s.stdin, child.In = w, r
+	}
+}
+
+// openTerminal makes one pseudo-terminal for all three.
+func (s *stdio) openTerminal(child *childEnds, _ bool, size container.Window) error {
+	master, slave, err := pty.Open()
+	if err != nil {
+		return fmt.Errorf("open a terminal: %w", err)
+	}
+	child.Streams = container.Streams{In: slave, Out: slave, Err: slave, Terminal: true}
+	s.terminal, s.stdin = master, nopCloser{master}
+	if size != (container.Window{}) {
+		if err := s.resize(size); err != nil {
+			return fmt.Errorf("size the terminal: %w", err)
+		}
+	}
+	s.pump("stdout", master)
+	return nil
+}
+
+// openPipes makes a pipe for each.
+func (s *stdio) openPipes(child *childEnds, stdin bool, _ container.Window) (err error) {
+	if stdin {
+		var w *os.File
+		if child.In, w, err = os.Pipe(); err == nil {
+			s.stdin = w
+		}
 	} else {
-		null, err := os.Open(os.DevNull)
-		if err != nil {
-			return nil, child, nil, fmt.Errorf("open stdin: %w", err)
-		}
-		files = append(files, null)
-		child.In = null
+		child.In, err = os.Open(os.DevNull)
+	}
+	if err != nil {
+		return fmt.Errorf("open stdin: %w", err)
 	}
 	for _, out := range []struct {
 		name string
@@ -94,18 +104,15 @@ func openStdio(r *container.Record, size container.Window, log *slog.Logger) (s 
 		path := s.pipePath(out.name)
 		r, err := makePipe(path)
 		if err != nil {
-			return nil, child, nil, err
+			return err
 		}
-		w, err := os.OpenFile(path, os.O_RDWR, 0)
-		if err != nil {
+		if *out.end, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 			_ = r.Close()
-			return nil, child, nil, fmt.Errorf("open output pipe: %w", err)
+			return fmt.Errorf("open output pipe: %w", err)
 		}
-		files = append(files, w)
-		*out.end = w
-		s.pump(out.name, r)
+		s.pump(out.name, r) // now: a pipe without a writer is at its end
 	}
-	return s, child, release, nil
+	return nil
 }
 
 func (s *stdio) pipePath(name string) string { return filepath.Join(s.dir, name+".pipe") }
@@ -274,7 +281,7 @@ func (s *stdio) finish() {
 func (s *stdio) removePipes() {
 	for _, name := range []string{"stdout", "stderr"} {
 		if err := os.Remove(s.pipePath(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.log.Error("remove output pipe", "err", err)
+			s.log.Error("remove output pipe", "dir", s.dir, "err", err)
 		}
 	}
 }

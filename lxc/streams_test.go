@@ -2,10 +2,14 @@ package lxc
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"docker2013/container"
 )
 
 func TestLogGoesOnAfterARestart(t *testing.T) {
@@ -60,3 +64,29 @@ type pieces struct {
 }
 
 func (p *pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(p.n, len(b))]) }
+
+// Streams that can't all be made leave neither files open nor pipes.
+func TestHalfTheStreams(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "stderr.pipe/in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	open := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	before := open()
+	r := &container.Record{Root: dir, Config: container.Config{OpenStdin: true}}
+	if _, _, err := openStdio(r, container.Window{}, slog.New(slog.DiscardHandler)); err == nil {
+		t.Fatal("no error")
+	}
+	if after := open(); after != before {
+		t.Errorf("%d files are open, before there were %d", after, before)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "stdout.pipe")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a pipe is left: %v", err)
+	}
+}

@@ -138,7 +138,8 @@ func userNamespace(ids container.IDs) (*os.File, error) {
 	userns, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", p.Pid))
 	_ = p.Kill()
 	_, werr := p.Wait()
-	if err := errors.Join(err, werr); err != nil {
+	if err = errors.Join(err, werr); err != nil {
+		_ = userns.Close() // nil, or only a name
 		return nil, fmt.Errorf("make a user namespace: %w", err)
 	}
 	return userns, nil

@@ -50,9 +50,9 @@ func escape(path string) string { return escapes.Replace(path) }
 
 var escapes = strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`)
 
-// at mounts at rootfs; data is the option string. mount(2) copies one page of options at most; a stack that
-// is too deep for it goes through the newer calls, which take the layers one by
-// one (Linux 6.7).
+// at mounts at rootfs; data is the option string. mount(2) copies one page of it at
+// most; a stack that is too deep for that goes through the newer calls, which take
+// the layers one by one (Linux 6.7).
 func (m *mount) at(rootfs, data string) error {
 	if len(m.lower) == 0 {
 		return errors.New("there is no layer to mount")

@@ -76,7 +76,7 @@ func New(dir string) (*Union, error) {
 // Close waits until the kernel has let go of everything that was unmounted. The
 // union can be used further.
 func (u *Union) Close() error {
-	u.releases.waitAll()
+	u.releases.releaseAll()
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (r *releases) start(rw string, h held) {
 	}
 }
 
-// releaseAll drops all there are now.
+// releaseAll drops all there are now, and returns when that is done.
 func (r *releases) releaseAll() {
 	r.mu.Lock()
 	now := maps.Clone(r.pending)
@@ -113,6 +113,3 @@ func (r *releases) wait(ctx context.Context, rw string) error {
 		return context.Cause(ctx)
 	}
 }
-
-// waitAll drops all, and returns when that is done.
-func (r *releases) waitAll() { r.releaseAll() }

@@ -143,52 +143,61 @@ func run(ctx context.Context, o options) (err error) {
 	if o.cleanup {
 		return nil // finding it was the start's part, ending it is Close's
 	}
-	if o.rootless {
-		calls, web, err := rootlessListen(root.Dir, log)
-		if err != nil {
-			return err
-		}
-		log.Info("ready", "root", root.Dir)
-		daemon.Containers.StartWanted(ctx)
-		return daemon.Run(ctx, web, calls)
-	}
-	tcp, err := dockerd2013.Listen(ctx, o.tcp, o.insecureRemote)
+	web, calls, err := listen(ctx, o, root.Dir, log)
 	if err != nil {
 		return err
 	}
-	defer tcp.Close() // Run has closed it, unless it never ran
-	http, err := dockerd2013.Listen(ctx, o.http, o.insecureRemote)
-	if err != nil {
-		return err
-	}
-	defer http.Close()
-	if o.insecureRemote {
-		log.Warn("--insecure-remote: there is no password and no encryption; whoever reaches these ports is root on this host", "tcp", o.tcp, "http", o.http)
-	}
-	listeners := []net.Listener{tcp}
-	if o.socket == "auto" && o.tcp == defaultTCP {
-		o.socket = dockerd2013.DefaultSocket
-	}
-	if o.socket != "" && o.socket != "auto" {
-		socket, err := dockerd2013.ListenSocket(o.socket, log)
-		if err != nil {
-			return err
+	defer func() {
+		for _, l := range append(calls, web) {
+			_ = l.Close() // Run has closed it, unless it never ran
 		}
-		defer socket.Close()
-		listeners = append(listeners, socket)
-	}
-	daemon.HTTP = http.Addr().String()
+	}()
+	daemon.HTTP = web.Addr().String()
 	if o.pidFile != "" {
 		if err := os.WriteFile(o.pidFile, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
 			return fmt.Errorf("write PID file: %w", err)
 		}
 		defer os.Remove(o.pidFile)
 	}
-	log.Info("ready", "tcp", tcp.Addr().String(), "http", daemon.HTTP, "root", root.Dir, "union", daemon.Engines[container.Classic].Union.Name())
+	log.Info("ready", "calls", calls[0].Addr().String(), "http", daemon.HTTP, "root", root.Dir)
 	daemon.Containers.StartWanted(ctx)
-	err = daemon.Run(ctx, http, listeners...)
+	err = daemon.Run(ctx, web, calls...)
 	log.Info("stopping: ending all containers", "grace", dockerd2013.Grace.String())
 	return err
+}
+
+// listen opens what the daemon is called by, and the page's port.
+func listen(ctx context.Context, o options, root string, log *slog.Logger) (web net.Listener, calls []net.Listener, err error) {
+	if o.rootless {
+		return rootlessListen(root, log)
+	}
+	defer func() {
+		if err != nil {
+			for _, l := range calls {
+				err = errors.Join(err, l.Close())
+			}
+		}
+	}()
+	tcp, err := dockerd2013.Listen(ctx, o.tcp, o.insecureRemote)
+	if err != nil {
+		return nil, nil, err
+	}
+	calls = append(calls, tcp)
+	if o.socket == "auto" && o.tcp == defaultTCP {
+		o.socket = dockerd2013.DefaultSocket
+	}
+	if o.socket != "" && o.socket != "auto" {
+		socket, err := dockerd2013.ListenSocket(o.socket, log)
+		if err != nil {
+			return nil, calls, err
+		}
+		calls = append(calls, socket)
+	}
+	if o.insecureRemote {
+		log.Warn("--insecure-remote: there is no password and no encryption; whoever reaches these ports is root on this host", "tcp", o.tcp, "http", o.http)
+	}
+	web, err = dockerd2013.Listen(ctx, o.http, o.insecureRemote)
+	return web, calls, err
 }
 
 // build wires the rooms together.
@@ -241,7 +250,7 @@ func build(ctx context.Context, root string, o options, log *slog.Logger) (*dock
 	}
 	containers, err = container.Open(ctx, containersDir, container.Options{
 		Engines: engines, Log: log, IDs: ids,
-		Layer: func(name string) string { return filepath.Join(root, "images", "layers", name) },
+		Layer: store.LayerPath,
 	})
 	if err != nil {
 		for _, e := range engines {

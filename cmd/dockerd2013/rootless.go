@@ -169,12 +169,13 @@ func rootlessRoot() (string, error) {
 
 // rootlessListen listens on sockets in the data directory, to which nobody else comes:
 // a port of the loopback interface would be everybody's on this host.
-func rootlessListen(root string, log *slog.Logger) (calls, web net.Listener, err error) {
-	if calls, err = dockerd2013.ListenSocket(filepath.Join(root, "docker2013.sock"), log); err != nil {
+func rootlessListen(root string, log *slog.Logger) (web net.Listener, calls []net.Listener, err error) {
+	socket, err := dockerd2013.ListenSocket(filepath.Join(root, "docker2013.sock"), log)
+	if err != nil {
 		return nil, nil, err
 	}
 	if web, err = dockerd2013.ListenSocket(filepath.Join(root, "http.sock"), log); err != nil {
-		return nil, nil, errors.Join(err, calls.Close())
+		return nil, nil, errors.Join(err, socket.Close())
 	}
-	return calls, web, nil
+	return web, []net.Listener{socket}, nil
 }
