@@ -78,8 +78,9 @@ func TestCommandLines(t *testing.T) {
 		{"run, on a terminal of its own", "run -i -t base /bin/bash", "run -a -i -t base /bin/bash", "ast"},
 		{"run, letters together", "run -it base /bin/bash", "run -a -i -t base /bin/bash", "ast"},
 		{"run, the command's flags", "run base ls -a -t --trace -- x", "run -a base ls -a -t --trace -- x", "a"},
-		{"run, without a command", "run base", "run -a -i -t base", "ast"},
-		{"run alone", "run", "run -a -i -t", "ast"},
+		{"run, without a command", "run base", "run -a -i base /bin/bash", "as"},
+		{"run alone", "run", "run -a -i base /bin/bash", "as"},
+		{"run alone, with a terminal", "run -t", "run -a -i -t", "ast"},
 		{"run, all flags", "run -c note -m 512m --cpu-shares 512 --cpus 1.5 --cpuset-cpus 0-1 --pids-limit 20 --blkio-weight 300 " +
 			"-e A=b --env C=d,e -h web --rm --lxc-keys 2013 --path classic base /bin/true",
 			"run -a -c note -m 512m -cpu-shares 512 -cpus 1.5 -cpuset-cpus 0-1 -pids-limit 20 -blkio-weight 300 " +
