@@ -29,6 +29,7 @@ func (a *app) exerciseCommand() *cobra.Command {
 	} {
 		sub := &cobra.Command{Use: c.use, Short: c.short}
 		sub.Args = exactly("exercise "+sub.Name(), "NAME")
+		a.completeNames(sub, false, a.exerciseNames)
 		var run bool
 		if sub.Name() == "solution" {
 			sub.Flags().BoolVar(&run, "run", false, "run it, rather than print it")
