@@ -78,10 +78,22 @@ func (c *Container) unmount(ctx context.Context) error {
 	return nil
 }
 
+// settle waits for what a run leaves to be done behind its answer: somebody who has
+// seen it end must not find its mount.
+func (c *Container) settle() {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	if r != nil && r.over() {
+		<-r.done
+	}
+}
+
 // Mount mounts the file system by hand, to be looked at from the host. It stays
 // mounted until Unmount, whatever runs meanwhile.
 func (c *Container) Mount(ctx context.Context) error {
 	ctx = c.ctx(ctx)
+	c.settle()
 	c.mounts.mu.Lock()
 	defer c.mounts.mu.Unlock()
 	if c.mounts.byHand || c.mounts.users > 0 {
@@ -97,6 +109,7 @@ func (c *Container) Mount(ctx context.Context) error {
 // Unmount undoes Mount. A running container keeps its root: ErrRunning.
 func (c *Container) Unmount(ctx context.Context) error {
 	ctx = c.ctx(ctx)
+	c.settle()
 	c.mounts.mu.Lock()
 	defer c.mounts.mu.Unlock()
 	if c.mounts.users > 0 {
@@ -111,6 +124,7 @@ func (c *Container) Unmount(ctx context.Context) error {
 
 // Reset throws away what the container has changed.
 func (c *Container) Reset(ctx context.Context) error {
+	c.settle()
 	c.mounts.mu.Lock()
 	defer c.mounts.mu.Unlock()
 	if c.mounts.users > 0 {

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -16,7 +17,8 @@ func (c *Container) Update(ctx context.Context, f func(*Config)) error {
 		return cantRun{err}
 	}
 	if r, err := c.current(); err == nil {
-		if err := r.process.Update(&next); err != nil {
+		err := r.process.Update(&next)
+		if err != nil && !errors.Is(r.process.Signal(0), ErrNotRunning) { // else it has just ended
 			return fmt.Errorf("update container %s: %w", c.id, err)
 		}
 	}

@@ -97,7 +97,7 @@ func ago(now, t time.Time) string { return container.HumanDuration(now.Sub(t)) +
 // CmdStop asks containers to end, and kills them if they don't.
 func (d *Daemon) CmdStop(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "stop")
-	seconds := f.Int("t", -1, "Seconds to wait before SIGKILL (default: the container's, or 10)")
+	seconds := graceFlag(f)
 	if err := f.parse(1, -1); err != nil {
 		return err
 	}
@@ -111,6 +111,16 @@ func (d *Daemon) CmdStop(ctx context.Context, c *rcli.Call) error {
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 		return err
 	})
+}
+
+// graceFlag adds -t; -1 is what it is when it isn't given.
+func graceFlag(f *flagSet) *int {
+	seconds := -1
+	listFlag(f, "t", "`SECONDS` to wait before SIGKILL (default: the container's, or 10)", func(s string) (err error) {
+		seconds, err = strconv.Atoi(s)
+		return err
+	})
+	return &seconds
 }
 
 // grace is how long a container has to end: as asked for, as it was made, or 10 s.
@@ -127,7 +137,7 @@ func grace(ctr *container.Container, seconds int) time.Duration {
 // CmdRestart stops containers, if they run, and starts them.
 func (d *Daemon) CmdRestart(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "restart")
-	seconds := f.Int("t", -1, "Seconds to wait before SIGKILL (default: the container's, or 10)")
+	seconds := graceFlag(f)
 	if err := f.parse(1, -1); err != nil {
 		return err
 	}
@@ -159,7 +169,7 @@ func (d *Daemon) CmdRename(ctx context.Context, c *rcli.Call) error {
 	return d.Containers.Rename(ctr, f.Arg(1))
 }
 
-// CmdKill sends a signal.
+// CmdKill sends a signal. After SIGKILL it returns when the container is gone.
 func (d *Daemon) CmdKill(ctx context.Context, c *rcli.Call) error {
 	f := flags(c, "kill")
 	name := f.String("s", "KILL", "Signal to send: KILL, SIGHUP, 15")
@@ -173,6 +183,13 @@ func (d *Daemon) CmdKill(ctx context.Context, c *rcli.Call) error {
 	return d.each(f.Args(), func(ctr *container.Container) error {
 		if err := ctr.Kill(sig); err != nil {
 			return err
+		}
+		if sig == syscall.SIGKILL { // none refuses: whoever asks next finds it ended
+			patient, cancel := context.WithTimeout(ctx, Grace)
+			defer cancel()
+			if _, err := ctr.Wait(patient); err != nil {
+				return fmt.Errorf("kill container %s: it has not ended: %w", ctr.Id(), err)
+			}
 		}
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 		return err

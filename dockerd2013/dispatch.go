@@ -61,7 +61,7 @@ func methodName(command string) string {
 
 // help answers `help` with the list and `help NAME` with that command's usage.
 func (d *Daemon) help(ctx context.Context, c *rcli.Call) error {
-	if len(c.Args) < 2 {
+	if len(c.Args) < 2 || c.Args[1] == "help" {
 		_, err := io.WriteString(c.Stdout, d.Help())
 		return err
 	}

@@ -53,11 +53,14 @@ func (d *Daemon) httpCall(g *gin.Context) {
 	}
 	g.Status(http.StatusOK)
 	out := &flushWriter{w: g.Writer}
-	err := d.Serve(g.Request.Context(), &rcli.Call{
-		Args:  append([]string{command}, g.Request.URL.Query()["q"]...),
-		Stdin: g.Request.Body, Stdout: out, Stderr: out,
-		Wire: "http", Remote: g.Request.RemoteAddr, Accepted: time.Now(),
-	})
+	args := append([]string{command}, g.Request.URL.Query()["q"]...)
+	err := rcli.CheckArgs(args)
+	if err == nil {
+		err = d.Serve(g.Request.Context(), &rcli.Call{
+			Args: args, Stdin: g.Request.Body, Stdout: out, Stderr: out,
+			Wire: "http", Remote: g.Request.RemoteAddr, Accepted: time.Now(),
+		})
+	}
 	if err != nil && err.Error() != "" {
 		_, _ = fmt.Fprintf(out, "Error: %s\n", err) // the client may be gone
 	}

@@ -12,12 +12,18 @@ import (
 
 // CmdMirror sends standard input back.
 func (d *Daemon) CmdMirror(ctx context.Context, c *rcli.Call) error {
+	if err := flags(c, "mirror").parse(0, -1); err != nil {
+		return err
+	}
 	_, err := io.Copy(c.Stdout, c.Stdin)
 	return err
 }
 
 // CmdDebug writes standard input to the daemon's log, a line at a time.
 func (d *Daemon) CmdDebug(ctx context.Context, c *rcli.Call) error {
+	if err := flags(c, "debug").parse(0, -1); err != nil {
+		return err
+	}
 	lines := bufio.NewReader(io.LimitReader(c.Stdin, 1<<20)) // a log is no store
 	for {
 		line, err := lines.ReadString('\n')

@@ -87,6 +87,8 @@ func (a *app) playCommand() *cobra.Command {
 	f.StringVar(&path, "path", "", "`classic`, modern or both ($DOCKER2013_PATH)")
 	f.BoolVar(&plain, "plain", false, "print it straight through, for scripts and screen readers")
 	f.BoolVar(&json, "json", false, "print what happens as JSON, an object a line")
+	a.completeNames(cmd, false, a.chapterNames)
+	completeFlag(cmd, "path", "classic", "modern", "both")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if plain && json {
 			return errors.New("--plain and --json exclude each other")
@@ -137,6 +139,8 @@ func (a *app) testCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&path, "path", "both", "`classic`, modern or both")
 	f.BoolVarP(&verbose, "verbose", "v", false, "every step's output")
+	a.completeNames(cmd, true, a.chapterNames)
+	completeFlag(cmd, "path", "classic", "modern", "both")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out := cmd.OutOrStdout()
 		paths, err := pathsOf(path)

@@ -41,6 +41,7 @@ func (a *app) exerciseCommand() *cobra.Command {
 			}
 			return nil
 		}
+		a.completeNames(sub, false, a.exerciseNames)
 		var run bool
 		if sub.Name() == "solution" {
 			sub.Flags().BoolVar(&run, "run", false, "run it, rather than print it")

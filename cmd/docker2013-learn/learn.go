@@ -21,6 +21,8 @@ func (a *app) learnCommand() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{Use: "learn", Short: "Learn how containers are made: the course", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&path, "path", "", "`classic`, modern or both ($DOCKER2013_PATH)")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	completeFlag(cmd, "path", "classic", "modern", "both")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !onTerminal() {
 			return errors.New("learn needs a terminal; without one: docker2013 chapter play N --plain")

@@ -65,12 +65,13 @@ func command() *cobra.Command {
 	f.StringVarP(&a.host, "host", "H", cmp.Or(os.Getenv("DOCKER"), cli2013.DefaultAddr), "the daemon: `address` ($DOCKER)")
 	f.StringVar(&a.lang, "lang", "", "the language: `en` or zh ($LANG)")
 	f.StringVar(&a.chapters, "chapters", os.Getenv("DOCKER2013_CHAPTERS"), "a `folder` of chapters instead of ours ($DOCKER2013_CHAPTERS)")
+	completeFlag(root, "lang", "en", "zh")
 	root.AddCommand(a.learnCommand(), a.chapterCommand(), a.exerciseCommand(), a.cleanupCommand())
 	return root
 }
 
 func (a *app) cleanupCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cleanup", Short: "Remove all that the course has made, and prove it", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "cleanup", Short: "Remove all that the course has made, and prove it", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if os.Geteuid() != 0 {
 			return errors.New("what the course has made is root's: sudo docker2013 cleanup")

@@ -78,8 +78,9 @@ func TestCommandLines(t *testing.T) {
 		{"run, on a terminal of its own", "run -i -t base /bin/bash", "run -a -i -t base /bin/bash", "ast"},
 		{"run, letters together", "run -it base /bin/bash", "run -a -i -t base /bin/bash", "ast"},
 		{"run, the command's flags", "run base ls -a -t --trace -- x", "run -a base ls -a -t --trace -- x", "a"},
-		{"run, without a command", "run base", "run -a -i -t base", "ast"},
-		{"run alone", "run", "run -a -i -t", "ast"},
+		{"run, without a command", "run base", "run -a -i base /bin/bash", "as"},
+		{"run alone", "run", "run -a -i base /bin/bash", "as"},
+		{"run alone, with a terminal", "run -t", "run -a -i -t", "ast"},
 		{"run, all flags", "run -c note -m 512m --cpu-shares 512 --cpus 1.5 --cpuset-cpus 0-1 --pids-limit 20 --blkio-weight 300 " +
 			"-e A=b --env C=d,e -h web --rm --lxc-keys 2013 --path classic base /bin/true",
 			"run -a -c note -m 512m -cpu-shares 512 -cpus 1.5 -cpuset-cpus 0-1 -pids-limit 20 -blkio-weight 300 " +
@@ -317,23 +318,28 @@ func TestHelp(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	const ids = "base:aca382227ddb6a81\nmine:66b9eef322037c9a\nmine:0123456789abcdef\nhttp://h:80/x.tar:aca382227ddb6a81\n"
 	for _, row := range []struct{ name, typed, last, want string }{
-		{"all containers", "logs", "", "aaaa1111 bbbb2222"},
+		{"all containers", "logs", "", "aaaa1111 bbbb2222 first"},
+		{"the id of one with a name", "logs", "c", "cccc3333"},
 		{"running ones", "stop", "", "bbbb2222"},
 		{"a prefix", "rm", "a", "aaaa1111"},
-		{"one more", "rm aaaa1111", "", "bbbb2222"},
+		{"one more", "rm aaaa1111", "", "bbbb2222 first"},
 		{"no more", "logs aaaa1111", "", ""},
 		{"a path is not ours", "ls aaaa1111", "", ""},
 		{"images", "run", "", "base http://h:80/x.tar mine"},
 		{"not the command", "run base", "", ""},
 		{"ids of images", "rmi", "mine:", "mine:0123456789abcdef mine:66b9eef322037c9a"},
 		{"both", "inspect", "b", "base bbbb2222"},
+		{"xray", "xray", "", "run"},
+		{"xray's images", "xray run", "b", "base"},
 		{"behind flags", "-H h:1 run -m 1g", "m", "mine"},
 		{"a flag's values", "run --path", "", "classic modern"},
 		{"shells", "completion", "", "bash zsh fish"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r := newRecorded(t, false)
-			r.answers["ps -q -a"], r.answers["ps -q"], r.answers["images -q"] = "aaaa1111\nbbbb2222\n", "bbbb2222\n", ids
+			const columns = " -format {{.ID}},{{.Names}}"
+			r.answers["ps -a"+columns] = "aaaa1111,\nbbbb2222,\ncccc3333,first\n"
+			r.answers["ps"+columns], r.answers["images -q"] = "bbbb2222,\n", ids
 			got := complete(t, r, row.typed, row.last)
 			want := strings.Fields(row.want)
 			slices.Sort(got)

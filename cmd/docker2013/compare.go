@@ -30,6 +30,7 @@ func (a *app) compareCommand() *cobra.Command {
 	format := f.String("format", "text", "`text`, json or markdown")
 	plot := f.StringArray("plot", nil, "draw the times into a `file`: .svg or .png; may be repeated")
 	mustComplete(cmd, "format", "text", "json", "markdown")
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		write := map[string]func(io.Writer, []compare.Result) error{
 			"text": compare.Text, "markdown": compare.Markdown,

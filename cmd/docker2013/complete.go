@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -44,12 +45,25 @@ func (a *app) words(ctx context.Context, args ...string) []string {
 	return strings.Fields(out)
 }
 
-func running(ctx context.Context, a *app, _ string) []string {
-	return a.words(ctx, "ps", "-q")
+func running(ctx context.Context, a *app, prefix string) []string {
+	return a.containers(ctx, prefix, "ps")
 }
 
-func containers(ctx context.Context, a *app, _ string) []string {
-	return a.words(ctx, "ps", "-q", "-a")
+func containers(ctx context.Context, a *app, prefix string) []string {
+	return a.containers(ctx, prefix, "ps", "-a")
+}
+
+// containers are names, where they have one; their ids, once the prefix says so.
+func (a *app) containers(ctx context.Context, prefix string, ps ...string) []string {
+	list := a.words(ctx, append(ps, "-format", "{{.ID}},{{.Names}}")...)
+	for i, both := range list {
+		id, name, _ := strings.Cut(both, ",")
+		list[i] = id
+		if name != "" && strings.HasPrefix(name, prefix) {
+			list[i] = name
+		}
+	}
+	return list
 }
 
 // images are names; their ids, NAME:HASH, once the prefix says so.
@@ -76,6 +90,15 @@ func mustComplete(cmd *cobra.Command, flag string, values ...string) {
 	}
 }
 
+// withoutBashCompletion stands in for the one function that cobra's script wants of
+// the package bash-completion, where a system doesn't have that.
+const withoutBashCompletion = `declare -F _get_comp_words_by_ref >/dev/null || _get_comp_words_by_ref() {
+	words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+	cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
+}
+
+`
+
 // completionCommand prints the shells' scripts.
 func completionCommand() *cobra.Command {
 	cmd := newCommand(groupHere, "completion bash|zsh|fish", "Print a shell's completion script", arity(1, 1))
@@ -87,6 +110,9 @@ func completionCommand() *cobra.Command {
 		root, out := cmd.Root(), cmd.OutOrStdout()
 		switch args[0] {
 		case "bash":
+			if _, err := io.WriteString(out, withoutBashCompletion); err != nil {
+				return err
+			}
 			return root.GenBashCompletionV2(out, true)
 		case "zsh":
 			return root.GenZshCompletion(out)

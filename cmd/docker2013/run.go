@@ -22,7 +22,8 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := newCommand(groupRun, "run [OPTIONS] [IMAGE [COMMAND [ARG...]]]", "Run a command in a new container", nil)
 	cmd.Long = "Run a command in a new container, and return its exit status.\n\n" +
 		"On a terminal, the command gets a terminal too (-i -t). Without IMAGE it is base,\n" +
-		"without COMMAND it is an interactive /bin/bash. What follows IMAGE is the command's."
+		"without COMMAND it is /bin/bash: interactive, or, off a terminal, with its commands on\n" +
+		"standard input. What follows IMAGE is the command's."
 	cmd.Example = "  docker2013 run base /bin/bash\n" +
 		"  docker2013 run -d -m 64m --pids-limit 20 base /bin/sleep 60\n" +
 		"  tar c . | docker2013 run -i base /bin/tar t"
@@ -173,10 +174,15 @@ func (a *app) runCall(cmd *cobra.Command, args []string) (cli2013.Call, error) {
 		err := a.complete(f)
 		return cli2013.Call{Args: daemonLine(cmd, args)}, err
 	}
-	set := []string{"attach"}
+	set, terminal := []string{"attach"}, a.stdinIsTTY && a.stdoutIsTTY
+	if len(args) < 2 && !terminal && !on(f, "tty") {
+		// The daemon's default is a shell on a terminal, which only a ^D would end.
+		args = append(slices.Clone(args), []string{"base", "/bin/bash"}[len(args):]...)
+		set = append(set, "interactive")
+	}
 	for _, name := range []string{"interactive", "tty"} {
 		// Without a command it is a shell, and the daemon has -i -t on.
-		if !f.Changed(name) && (len(args) < 2 || a.stdinIsTTY && a.stdoutIsTTY) {
+		if !f.Changed(name) && (len(args) < 2 || terminal) {
 			set = append(set, name)
 		}
 	}

@@ -38,6 +38,12 @@ func (a *app) xrayCommand() *cobra.Command {
 	format := f.String("format", "text", "`text`, or json")
 	mustComplete(cmd, "path", "classic", "modern", "both")
 	mustComplete(cmd, "format", "text", "json")
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return []cobra.Completion{"run"}, cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.completion(images, 1)(cmd, args[1:], prefix)
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if args[0] != "run" {
 			return fmt.Errorf("xray: say xray run IMAGE COMMAND, not xray %s", args[0])
