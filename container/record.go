@@ -90,6 +90,10 @@ type Device struct {
 	Permissions string // of r, w and m (mknod)
 }
 
+// UlimitNames are setrlimit(2)'s, as ulimit(1) calls them.
+var UlimitNames = []string{"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
+	"rss", "rtprio", "rttime", "sigpending", "stack"}
+
 // Ulimit is a resource limit as of setrlimit(2).
 type Ulimit struct {
 	Name       string // "nofile"

@@ -229,6 +229,18 @@ func (s *Store) Get(id string) *Container {
 	return found
 }
 
+// Fitting is how many ids begin with start.
+func (s *Store) Fitting(start string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.list {
+		if start != "" && strings.HasPrefix(id, start) {
+			n++
+		}
+	}
+	return n
+}
+
 // List is all containers, newest first.
 func (s *Store) List() []*Container {
 	s.mu.Lock()

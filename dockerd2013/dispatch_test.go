@@ -90,7 +90,6 @@ func TestWrongUsage(t *testing.T) {
 		"wrong flag":       {"ps", "-nosuch"},
 		"missing argument": {"commit", "onlyone"},
 		"too many":         {"images", "a", "b"},
-		"bad value":        {"images", "-l", "many"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, errs, err := call(t, true, args...)
@@ -99,6 +98,17 @@ func TestWrongUsage(t *testing.T) {
 				t.Errorf("stdout %q, stderr %q, error %v; want the usage on stderr and exit 125", out, errs, err)
 			}
 		})
+	}
+	for typed, want := range map[string]string{
+		"images -l many":         "images: -l many: parse error",
+		"run -restart x base a":  "run: --restart x: say no, on-failure, on-failure:N, always or unless-stopped",
+		"run -rm=perhaps base a": "run: --rm perhaps: parse error",
+		"run -ulimit a=1 base a": "run: --ulimit a=1: no such limit: say one of ",
+	} {
+		_, errs, err := call(t, true, strings.Fields(typed)...)
+		if rcli.ExitStatus(err) != rcli.StatusOurs || errs != "" || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: stderr %q, error %v; want %q", typed, errs, err, want)
+		}
 	}
 	t.Run("--help is no mistake", func(t *testing.T) {
 		out, _, err := call(t, true, "ps", "--help")

@@ -19,6 +19,9 @@ func (d *Daemon) find(name string) (*container.Container, error) {
 	if c := d.Containers.Get(name); c != nil {
 		return c, nil
 	}
+	if n := d.Containers.Fitting(name); n > 1 {
+		return nil, fmt.Errorf("%s: %d containers' ids begin so: say more of it", name, n)
+	}
 	return nil, noSuch("container", name)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"docker2013/rcli"
@@ -92,11 +93,15 @@ func flags(c *rcli.Call, name string) *flagSet {
 	return f
 }
 
+// badValue is how package flag says that a value is wrong: the value, the flag, why.
+var badValue = regexp.MustCompile(`^invalid (?:boolean )?value "(.*)" for (?:flag )?-(\S+): (.*)$`)
+
 // parse parses the call's arguments; least and most are how many may be left
 // (most < 0: any number). Its error is the command's whole answer.
 //
 // In 2013 a wrong flag or a missing argument printed the usage and was no error.
-// On the raw wire that is still so; framed, the exit status is 125.
+// On the raw wire that is still so; framed, the exit status is 125, and a value that
+// is wrong is said in a line.
 func (f *flagSet) parse(least, most int) error {
 	err := f.Parse(f.call.Args)
 	if err == nil {
@@ -104,6 +109,13 @@ func (f *flagSet) parse(least, most int) error {
 			return nil
 		}
 		return f.usage()
+	}
+	if bad := badValue.FindStringSubmatch(err.Error()); f.call.Framed && bad != nil {
+		dashes := "--"
+		if len(bad[2]) == 1 {
+			dashes = "-"
+		}
+		return rcli.Exitf(rcli.StatusOurs, "%s: %s%s %s: %s", f.Name(), dashes, bad[2], bad[1], bad[3])
 	}
 	out := f.call.Stdout
 	if !errors.Is(err, flag.ErrHelp) {

@@ -32,6 +32,9 @@ func (d *Daemon) CmdInspect(ctx context.Context, c *rcli.Call) error {
 			objects = append(objects, ctr.Record())
 		} else if img := d.Images.Find(name); img != nil {
 			objects = append(objects, img)
+		} else if d.Containers.Fitting(name) > 1 {
+			_, err := d.find(name)
+			return err
 		} else {
 			return noSuch("container or image", name)
 		}

@@ -1,6 +1,7 @@
 package dockerd2013
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -55,7 +56,22 @@ func isolationFlags(f *flagSet, c *container.Config) {
 	listFlag(f, "group-add", "A further group", appendTo(&c.Groups))
 	listFlag(f, "cap-add", "Add a capability", appendTo(&c.CapAdd))
 	listFlag(f, "cap-drop", "Drop a capability", appendTo(&c.CapDrop))
-	listFlag(f, "security-opt", "no-new-privileges, seccomp=unconfined or a profile, apparmor=…, label=…", appendTo(&c.SecurityOpt))
+	listFlag(f, "security-opt", "no-new-privileges, seccomp=unconfined or a profile, apparmor=…, label=…", func(s string) error {
+		key, value, _ := strings.Cut(strings.Replace(s, ":", "=", 1), "=")
+		if key != "no-new-privileges" {
+			c.SecurityOpt = append(c.SecurityOpt, s)
+			return nil
+		}
+		on, err := strconv.ParseBool(cmp.Or(value, "true"))
+		if err != nil {
+			return errors.New("say no-new-privileges, or no-new-privileges:false")
+		}
+		c.SecurityOpt = slices.DeleteFunc(c.SecurityOpt, func(old string) bool { return old == key })
+		if on {
+			c.SecurityOpt = append(c.SecurityOpt, key)
+		}
+		return nil
+	})
 	listFlag(f, "v", "Mount a file or folder of the host: HOST:CONTAINER[:ro]", func(s string) error {
 		m, err := parseVolume(s)
 		c.Mounts = append(c.Mounts, m)
@@ -222,6 +238,9 @@ func parseUlimit(s string) (container.Ulimit, error) {
 	name, values, ok := strings.Cut(s, "=")
 	if !ok {
 		return container.Ulimit{}, errors.New("say NAME=SOFT or NAME=SOFT:HARD")
+	}
+	if !slices.Contains(container.UlimitNames, name) {
+		return container.Ulimit{}, fmt.Errorf("no such limit: say one of %s", strings.Join(container.UlimitNames, ", "))
 	}
 	softText, hardText, both := strings.Cut(values, ":")
 	if !both {

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"docker2013/container"
 )
 
 // Load reads anybody's bundle: its config.json with what the specification has a
@@ -135,7 +137,7 @@ func CheckProcess(p *specs.Process) error {
 	for _, r := range p.Rlimits {
 		name, ok := strings.CutPrefix(r.Type, "RLIMIT_")
 		switch {
-		case !ok || !slices.Contains(ulimits, strings.ToLower(name)):
+		case !ok || !slices.Contains(container.UlimitNames, strings.ToLower(name)):
 			errs = append(errs, fmt.Errorf("process.rlimits: there is no limit %q", r.Type))
 		case seen[r.Type]:
 			errs = append(errs, fmt.Errorf("process.rlimits: %s is there twice", r.Type))

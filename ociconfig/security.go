@@ -86,7 +86,7 @@ func security(s *specs.Spec, c container.Config) error {
 		}
 		switch key {
 		case "no-new-privileges":
-			s.Process.NoNewPrivileges = value == "" || value == "true"
+			s.Process.NoNewPrivileges = true
 		case "seccomp":
 			profile = value
 		case "apparmor":

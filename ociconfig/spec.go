@@ -127,9 +127,6 @@ func process(r *container.Record) (*specs.Process, error) {
 	p.Capabilities = caps
 	for _, u := range c.Ulimits {
 		name := "RLIMIT_" + strings.ToUpper(u.Name)
-		if !slices.Contains(ulimits, u.Name) {
-			err = errors.Join(err, fmt.Errorf("--ulimit %s: no such limit: say one of %s", u.Name, strings.Join(ulimits, ", ")))
-		}
 		p.Rlimits = append(p.Rlimits, specs.POSIXRlimit{Type: name, Soft: uint64(u.Soft), Hard: uint64(u.Hard)})
 	}
 	if c.OomScoreAdj != 0 {
@@ -137,10 +134,6 @@ func process(r *container.Record) (*specs.Process, error) {
 	}
 	return p, errors.Join(err, cerr)
 }
-
-// ulimits are setrlimit(2)'s, as ulimit(1) calls them.
-var ulimits = []string{"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc",
-	"rss", "rtprio", "rttime", "sigpending", "stack"}
 
 func namespaces(c container.Config, host Host) ([]specs.LinuxNamespace, error) {
 	list := []specs.LinuxNamespace{

@@ -139,7 +139,6 @@ func TestWrongOptions(t *testing.T) {
 		"--userns auto and --privileged: ":         {UsernsMode: "auto", Privileged: true},
 		"--userns auto and --pid host: ":           {UsernsMode: "auto", PidMode: "host"},
 		"--userns auto and --ipc container:x: ":    {UsernsMode: "auto", IpcMode: "container:x"},
-		"--ulimit files: no such limit":            {Ulimits: []container.Ulimit{{Name: "files"}}},
 		"-w relative: ":                            {WorkingDir: "relative"},
 		"--security-opt nosuch: ":                  {SecurityOpt: []string{"nosuch"}},
 		"the profile is not JSON":                  {SecurityOpt: []string{"seccomp={broken"}},
