@@ -29,6 +29,23 @@ type Setting struct {
 	Bundle string                          // a folder with an OCI config.json for it
 	Tar    func(w io.Writer) error         // the root file system as a tar
 	Work   string                          // a folder of our own
+	Only   []string                        // of Names: these; none: all
+}
+
+var finders = []struct {
+	name string
+	find func(context.Context, Setting) (Runtime, func() error)
+}{
+	{"classic", ours("classic")}, {"modern", ours("modern")}, {"lxc-start", lxcStart}, {"crun", oci("crun")}, {"runc", oci("runc")},
+	{"podman", podman}, {"docker", docker}, {"ctr", ctr}, {"qemu", machine},
+}
+
+// Names are the runtimes that Find knows.
+func Names() (names []string) {
+	for _, f := range finders {
+		names = append(names, f.name)
+	}
+	return names
 }
 
 // importedImage is what an imported image is called.
@@ -76,14 +93,15 @@ func removeCgroups() error {
 	return fmt.Errorf("the cgroup %s is still in use", cgroup)
 }
 
-// Find lists all runtimes, those that can't take part too, and what undoes their
+// Find lists the runtimes, those that can't take part too, and what undoes their
 // preparation.
 func Find(ctx context.Context, s Setting) (list []Runtime, undo func() error) {
 	undos := []func() error{removeCgroups}
-	for _, find := range []func(context.Context, Setting) (Runtime, func() error){
-		ours("classic"), ours("modern"), lxcStart, oci("crun"), oci("runc"), podman, docker, ctr, machine,
-	} {
-		r, u := find(ctx, s)
+	for _, f := range finders {
+		if len(s.Only) > 0 && !slices.Contains(s.Only, f.name) {
+			continue
+		}
+		r, u := f.find(ctx, s)
 		if r.Daemons == nil {
 			r.Daemons = func(context.Context) []int { return nil }
 		}
