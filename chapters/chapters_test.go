@@ -36,6 +36,11 @@ func TestCourse(t *testing.T) {
 			if !slices.IsSortedFunc(c.Exercises, func(a, b *Exercise) int { return a.Level - b.Level }) {
 				t.Error("the exercises' levels don't rise")
 			}
+			for _, x := range c.Exercises {
+				if x.Kind == "code" && !strings.Contains(x.Shown(), "\npackage main") {
+					t.Errorf("the solution of %s isn't shown as a program:\n%s", x.ID, x.Shown())
+				}
+			}
 			for _, s := range c.Steps {
 				if len(s.Source)+len(s.Cites) == 0 {
 					t.Errorf("step %s names neither source nor history", s.ID)

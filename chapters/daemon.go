@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"docker2013/cli2013"
 )
 
 // Where a daemon that the course starts has its data, unless $DOCKER2013_ROOT says so:
@@ -67,6 +69,9 @@ func Have(ctx context.Context, addr, bin string, say func(string)) (*Host, error
 	}
 	if os.Geteuid() != 0 {
 		return nil, fmt.Errorf("no daemon at %s, and starting one needs root: sudo docker2013 learn", addr)
+	}
+	if addr != cli2013.DefaultAddr && os.Getenv("DOCKER2013_ROOT") == "" { // mistyped, perhaps
+		return nil, fmt.Errorf("no daemon at %s: start it; or unset DOCKER, and the course starts one of its own at %s", addr, cli2013.DefaultAddr)
 	}
 	root := DaemonRoot()
 	if err := startDaemon(ctx, addr, bin, root); err != nil {

@@ -44,7 +44,7 @@ func TestMeasure(t *testing.T) {
 	if err := Markdown(&markdown, results); err != nil || !strings.HasPrefix(markdown.String(), "| runtime | start ms |") {
 		t.Errorf("%v\n%s", err, markdown.String())
 	}
-	if err := SVG(&svg, results); err != nil || strings.Count(svg.String(), "<rect") != 1+2*3 {
+	if err := SVG(&svg, results); err != nil || strings.Count(svg.String(), "<rect") != 1+2*3 || !strings.Contains(svg.String(), " ms</text>") {
 		t.Errorf("%v\n%s", err, svg.String())
 	}
 	for d := xml.NewDecoder(&svg); ; {
@@ -74,7 +74,7 @@ mount /proc/kcore ro,nosuid
 mount /proc/sys ro,nosuid
 mount /sys rw
 `, func(ns string) string { return fmt.Sprintf("%s:[1]", ns) })
-	if got, want := fmt.Sprintf("%+v", *i), "{Namespaces:[mnt] Capabilities:14 Bounding:14 NoNewPrivs:true Seccomp:true Masked:[/proc/kcore] ReadOnly:[/proc/sys]}"; got != want {
+	if got, want := fmt.Sprintf("%+v", *i), "{Namespaces:[mnt] Capabilities:14 Bounding:14 NoNewPrivs:true Seccomp:true Masked:[/proc/kcore] ReadOnly:[/proc/sys] Kernel:false}"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -27,6 +27,8 @@ type Runtime struct {
 	Daemons func(ctx context.Context) []int
 	// Slow: one that is run less often.
 	Slow bool
+	// Machine: one with a kernel of its own.
+	Machine bool
 }
 
 // Result is what was measured of one.
@@ -56,6 +58,7 @@ type Isolation struct {
 	Seccomp      bool
 	Masked       []string // paths of the kernel's that are covered
 	ReadOnly     []string // and that can only be read
+	Kernel       bool     // it has its own, and the rest is what it finds there
 }
 
 // patience is the most that one run may take.

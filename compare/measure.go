@@ -39,6 +39,7 @@ func Measure(ctx context.Context, runtimes []Runtime, rounds int, say func(strin
 			results[i].Failed = err.Error()
 			continue
 		}
+		isolation.Kernel = r.Machine
 		results[i].Isolation = isolation
 		n++
 		results[i].Processes, results[i].Memory = footprint(ctx, r, n)
@@ -146,8 +147,10 @@ func footprint(ctx context.Context, r Runtime, n int) (processes int, memory int
 		_ = cmd.Wait()
 		done.Stop()
 	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || !strings.Contains(line, marker) {
+	lines := bufio.NewScanner(out) // a virtual machine may have more to say
+	for lines.Scan() && !strings.Contains(lines.Text(), marker) {
+	}
+	if lines.Err() != nil || !strings.Contains(lines.Text(), marker) {
 		return -1, -1
 	}
 	time.Sleep(1500 * time.Millisecond) // what was needed for the start alone has gone

@@ -46,6 +46,10 @@ func isolationRow(r Result) []string {
 	yes := map[bool]string{true: "yes", false: "–"}
 	row := []string{r.Name}
 	for _, ns := range namespaces {
+		if r.Isolation.Kernel {
+			row = append(row, "kernel")
+			continue
+		}
 		row = append(row, yes[slices.Contains(r.Isolation.Namespaces, ns)])
 	}
 	return append(row, strconv.Itoa(r.Isolation.Capabilities), strconv.Itoa(r.Isolation.Bounding), yes[r.Isolation.Seccomp],
@@ -73,7 +77,7 @@ func tables(results []Result) (costs, isolation [][]string, absent []string) {
 // notes say what the columns are.
 const notes = "start: until the program's first word is here; exit: until the command is back (medians; spread: quartiles;\n" +
 	"ratio: to the fastest). memory: PSS of what a running container needs beside its own program.\n" +
-	"Namespaces: yes where it isn't the host's."
+	"Namespaces: yes where it isn't the host's; kernel where all the kernel is another one."
 
 // Text writes the tables for a terminal.
 func Text(w io.Writer, results []Result) error {

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,19 +29,79 @@ type Setting struct {
 	Bundle string                          // a folder with an OCI config.json for it
 	Tar    func(w io.Writer) error         // the root file system as a tar
 	Work   string                          // a folder of our own
+	Only   []string                        // of Names: these; none: all
 }
 
-// images is what an imported image is called.
+var finders = []struct {
+	name string
+	find func(context.Context, Setting) (Runtime, func() error)
+}{
+	{"classic", ours("classic")}, {"modern", ours("modern")}, {"lxc-start", lxcStart}, {"crun", oci("crun")}, {"runc", oci("runc")},
+	{"podman", podman}, {"docker", docker}, {"ctr", ctr}, {"qemu", machine},
+}
+
+// Names are the runtimes that Find knows.
+func Names() (names []string) {
+	for _, f := range finders {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// importedImage is what an imported image is called.
 const importedImage = "docker2013-compare"
 
-// Find lists all runtimes, those that can't take part too, and what undoes their
+// cgroup is the parent of the cgroups that other runtimes make.
+var cgroup = fmt.Sprintf("/docker2013-compare-%d", os.Getpid())
+
+// hybrid: this host has both cgroup versions, which crun refuses.
+func hybrid() bool {
+	_, err := os.Stat("/sys/fs/cgroup/unified")
+	return err == nil
+}
+
+// withoutV2 begins a command line that is to see cgroup v1 alone.
+func withoutV2(line ...string) []string {
+	return append([]string{"unshare", "-m", "sh", "-c", "umount /sys/fs/cgroup/unified; exec \"$@\"", "sh"}, line...)
+}
+
+const withoutV2Note = ", in a mount namespace without cgroup v2: making that is counted too"
+
+// removeCgroups removes what is left of our cgroup, in all hierarchies. A runtime leaves
+// the parent of its cgroup.
+func removeCgroups() error {
+	for range 50 {
+		one, _ := filepath.Glob("/sys/fs/cgroup" + cgroup) // of a host with version 2 alone
+		found, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroup)
+		if found = append(found, one...); len(found) == 0 {
+			return nil
+		}
+		for _, top := range found {
+			var dirs []string
+			_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return nil // what vanishes meanwhile is fine
+			})
+			for _, dir := range slices.Backward(dirs) {
+				_ = unix.Rmdir(dir) // busy for a moment, or gone
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return fmt.Errorf("the cgroup %s is still in use", cgroup)
+}
+
+// Find lists the runtimes, those that can't take part too, and what undoes their
 // preparation.
 func Find(ctx context.Context, s Setting) (list []Runtime, undo func() error) {
-	var undos []func() error
-	for _, find := range []func(context.Context, Setting) (Runtime, func() error){
-		ours("classic"), ours("modern"), lxcStart, oci("crun"), oci("runc"), podman, docker, ctr, machine,
-	} {
-		r, u := find(ctx, s)
+	undos := []func() error{removeCgroups}
+	for _, f := range finders {
+		if len(s.Only) > 0 && !slices.Contains(s.Only, f.name) {
+			continue
+		}
+		r, u := f.find(ctx, s)
 		if r.Daemons == nil {
 			r.Daemons = func(context.Context) []int { return nil }
 		}
@@ -95,15 +157,14 @@ func oci(name string) func(context.Context, Setting) (Runtime, func() error) {
 			return r, nil
 		}
 		line := []string{name, "--root", filepath.Join(s.Work, name)}
-		if _, err := os.Stat("/sys/fs/cgroup/unified"); err == nil && name == "crun" {
-			// It refuses a host of both cgroup versions.
-			line = append([]string{"unshare", "-m", "sh", "-c", "umount /sys/fs/cgroup/unified; exec \"$@\"", "sh"}, line...)
-			r.About += ", in a mount namespace without cgroup v2: making that is counted too"
+		if name == "crun" && hybrid() {
+			line = withoutV2(line...)
+			r.About += withoutV2Note
 		}
 		r.Command = func(n int, program ...string) *exec.Cmd {
 			id := fmt.Sprintf("docker2013-compare-%d-%d", os.Getpid(), n)
 			bundle := filepath.Join(s.Work, fmt.Sprintf("%s-%d", name, n))
-			if err := WriteBundle(bundle, s.Bundle, s.RootFS, "/docker2013-compare/"+id, program); err != nil {
+			if err := WriteBundle(bundle, s.Bundle, s.RootFS, cgroup+"/"+id, program); err != nil {
 				return exec.Command("/bin/sh", "-c", "echo \"$1\" >&2; exit 1", "sh", err.Error())
 			}
 			args := append(slices.Clone(line), "run", "--bundle", bundle, id)
@@ -173,29 +234,23 @@ func podman(ctx context.Context, s Setting) (Runtime, func() error) {
 	}
 	global := []string{"--root", filepath.Join(s.Work, "podman"), "--runroot", filepath.Join(s.Work, "podman-run"), "--cgroup-manager=cgroupfs", "--events-backend=none"}
 	r.About = version("podman", "--version") + ", --network none"
-	if _, err := os.Stat("/sys/fs/cgroup/unified"); err == nil {
-		r.About += ", without cgroups"
+	line := append([]string{"podman"}, global...)
+	if hybrid() {
+		line = withoutV2(line...)
+		r.About += withoutV2Note
 	}
 	undo, err := imported(ctx, s, "podman", global...)
 	if err != nil {
 		r.Missing = err.Error()
 	}
 	r.Command = func(_ int, program ...string) *exec.Cmd {
-		args := append(slices.Clone(global), "run", "--rm", "-i", "--network", "none")
+		args := append(slices.Clone(line), "run", "--rm", "-i", "--network", "none", "--cgroup-parent", cgroup)
 		// Its own wishes are above what root may raise on some hosts.
-		for _, l := range []struct {
-			name     string
-			resource int
-		}{{"nofile", unix.RLIMIT_NOFILE}, {"nproc", unix.RLIMIT_NPROC}} {
-			var limit unix.Rlimit
-			if err := unix.Getrlimit(l.resource, &limit); err == nil {
-				args = append(args, "--ulimit", fmt.Sprintf("%s=%d:%d", l.name, int64(limit.Max), int64(limit.Max))) // -1: none
-			}
+		for _, limit := range []string{"nofile", "nproc"} {
+			args = append(args, "--ulimit", limit+"=1000:1000")
 		}
-		if _, err := os.Stat("/sys/fs/cgroup/unified"); err == nil {
-			args = append(args, "--cgroups=disabled")
-		}
-		return exec.Command("podman", append(append(args, importedImage), program...)...)
+		args = append(append(args, importedImage), program...)
+		return exec.Command(args[0], args[1:]...)
 	}
 	return r, undo
 }
@@ -253,26 +308,24 @@ func named(programs ...string) (list []int) {
 }
 
 // machine is a virtual machine whose only program is the job: what the texts compare
-// containers with. It wants a kernel of this host, and starts it in emulation where
+// containers with. It wants a kernel of this host, or $DOCKER2013_KERNEL, and starts it in emulation where
 // there is no KVM.
-func machine(_ context.Context, s Setting) (Runtime, func() error) {
-	r := Runtime{Name: "qemu", Slow: true}
+func machine(ctx context.Context, s Setting) (Runtime, func() error) {
+	r := Runtime{Name: "qemu", Slow: true, Machine: true}
 	const qemu = "qemu-system-x86_64"
 	if _, err := exec.LookPath(qemu); err != nil {
 		r.Missing = "not installed: apt-get install qemu-system-x86"
 		return r, nil
 	}
 	kernels, _ := filepath.Glob("/boot/vmlinuz-*")
+	if kernel := os.Getenv("DOCKER2013_KERNEL"); kernel != "" {
+		kernels = []string{kernel}
+	}
 	if len(kernels) == 0 {
-		r.Missing = "there is no kernel in /boot: apt-get install linux-image-cloud-amd64"
+		r.Missing = "there is no kernel in /boot: apt-get install linux-image-cloud-amd64, or name one in $DOCKER2013_KERNEL"
 		return r, nil
 	}
-	accel := "tcg"
-	if fd, err := unix.Open("/dev/kvm", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
-		accel = "kvm"
-		_ = unix.Close(fd)
-	}
-	r.About = fmt.Sprintf("a virtual machine of %s, by %s, 128 MB", filepath.Base(kernels[0]), accel)
+	accel, note := "tcg", ", in emulation: there is no /dev/kvm"
 	r.Command = func(n int, program ...string) *exec.Cmd {
 		initrd := filepath.Join(s.Work, "initrd-"+strconv.Itoa(n))
 		if err := writeInitrd(initrd, s.RootFS, program); err != nil {
@@ -281,6 +334,16 @@ func machine(_ context.Context, s Setting) (Runtime, func() error) {
 		return exec.Command(qemu, "-M", "pc", "-accel", accel, "-cpu", "max", "-m", "128", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
 			"-kernel", kernels[0], "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1")
 	}
+	if fd, err := unix.Open("/dev/kvm", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		_ = unix.Close(fd)
+		accel, note = "kvm", ", by KVM"
+		trial, cancel := context.WithTimeout(ctx, 10*time.Second) // inside a virtual machine KVM can be there and not work
+		if _, _, err := time1(trial, r, 0); err != nil {
+			accel, note = "tcg", ", in emulation: KVM is there and doesn't work"
+		}
+		cancel()
+	}
+	r.About = fmt.Sprintf("a virtual machine of %s, 128 MB%s", filepath.Base(kernels[0]), note)
 	return r, nil
 }
 

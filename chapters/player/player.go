@@ -224,7 +224,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case verdictMsg:
 		m.verdict = &msg.verdict
 	case hintMsg:
-		m.hint, m.follow = &msg.name, true
+		m.hint, m.verdict, m.follow = &msg.name, nil, true
 	case xrayMsg:
 		m.xrays[msg.path] = msg.lines
 	case saidMsg:
@@ -446,11 +446,24 @@ func (m *model) findHint(x *chapters.Exercise) tea.Cmd {
 	if !m.Host.Started(x) {
 		return func() tea.Msg { return hintMsg{} }
 	}
+	m.follow = true
 	return m.job(func(ctx context.Context) error {
 		v := m.Host.Judge(ctx, x)
+		if v.Passed {
+			return m.judged(x, v)
+		}
 		m.send(hintMsg{v.Hint})
 		return v.Err
 	})
+}
+
+// judged tells what a check found, and notes a pass.
+func (m *model) judged(x *chapters.Exercise, v chapters.Verdict) error {
+	m.send(verdictMsg{v})
+	if !v.Passed {
+		return v.Err
+	}
+	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Pass(x, time.Now()) })
 }
 
 // scrollBy scrolls the page, both columns where there are two.
@@ -589,14 +602,7 @@ func (m *model) startOrCheck(x *chapters.Exercise) tea.Cmd {
 		return m.startExercise(x)
 	}
 	m.said, m.hint, m.follow = nil, nil, true
-	return m.job(func(ctx context.Context) error {
-		v := m.Host.Judge(ctx, x)
-		m.send(verdictMsg{v})
-		if !v.Passed {
-			return v.Err
-		}
-		return chapters.UpdateProgress(func(p *chapters.Progress) { p.Pass(x, time.Now()) })
-	})
+	return m.job(func(ctx context.Context) error { return m.judged(x, m.Host.Judge(ctx, x)) })
 }
 
 func (m *model) startExercise(x *chapters.Exercise) tea.Cmd {

@@ -154,6 +154,89 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// Enter shows the rest of a page before it does anything else.
+func TestEnterShowsTheRest(t *testing.T) {
+	m := testModel(t)
+	m.width, m.height = 60, 12
+	c := m.Chapters[0]
+	m.open(c, 0)
+	seen := ""
+	for range 50 {
+		seen += ansi.Strip(m.render())
+		if m.below == 0 {
+			break
+		}
+		m.keysAre("enter")
+	}
+	if m.page != 0 || m.below != 0 || m.above == 0 {
+		t.Fatalf("page %d, %d lines above, %d below", m.page, m.above, m.below)
+	}
+	words := strings.Fields(chapters.For(c.Prose(chapters.English).Intro, chapters.Classic))
+	if last := words[len(words)-1]; !strings.Contains(seen, last) {
+		t.Errorf("%q was never seen", last)
+	}
+	m.keysAre("enter")
+	if m.page != 1 {
+		t.Errorf("then the next page: %d", m.page)
+	}
+}
+
+// When a step has run, what it wrote is in sight, however small the window.
+func TestOutputIsSeen(t *testing.T) {
+	for _, height := range []int{10, 24, 60} {
+		m := testModel(t)
+		m.width, m.height = 80, height
+		c := m.Chapters[0]
+		m.open(c, 1)
+		m.results[key{c.ID, m.step().ID, chapters.Classic}] = &chapters.Result{Path: chapters.Classic, Output: []string{"what it wrote"}}
+		m.follow = true
+		if got := m.render(); !strings.Contains(got, "what it wrote") {
+			t.Errorf("%d high:\n%s", height, ansi.Strip(got))
+		}
+		m.keysAre("home")
+		if m.render(); m.above != 0 {
+			t.Errorf("%d high: home leaves %d lines above", height, m.above)
+		}
+	}
+}
+
+// A command that is the same on both paths stands there once; what differs, beside each
+// other.
+func TestBoth(t *testing.T) {
+	m := testModel(t)
+	m.width, m.height, m.Path = 200, 50, "both"
+	c := m.Chapters[0]
+	for page := 1; page <= len(c.Steps); page++ {
+		m.open(c, page)
+		step := m.step()
+		first, _, _ := strings.Cut(step.Run[chapters.Classic], "\n")
+		first = first[:min(len(first), 30)]
+		want := 2
+		if step.Run[chapters.Classic] == step.Run[chapters.Modern] {
+			want = 1
+		} else if !strings.HasPrefix(step.Run[chapters.Modern], first) {
+			continue
+		}
+		if got := strings.Count(ansi.Strip(m.render()), "$ "+first); got != want {
+			t.Errorf("step %s: %d times %q, want %d", step.ID, got, first, want)
+		}
+	}
+}
+
+// The language is the learner's only when it was chosen.
+func TestLanguageIsChosen(t *testing.T) {
+	m := testModel(t)
+	m.width, m.height = 80, 24
+	m.keysAre("enter")
+	if p, err := chapters.ReadProgress(); err != nil || p.Language != "" {
+		t.Errorf("%q, %v", p.Language, err)
+	}
+	m.keysAre("l")
+	if p, err := chapters.ReadProgress(); err != nil || p.Language != chapters.Chinese {
+		t.Errorf("%q, %v", p.Language, err)
+	}
+}
+
 // The evidence is pointed at, with its note, in the language.
 func TestEvidenceIsPointedAt(t *testing.T) {
 	m := testModel(t)

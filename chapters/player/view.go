@@ -555,7 +555,9 @@ func (m *model) exerciseLines(x *chapters.Exercise, st styles) (lines []string, 
 		add(st.dim.Render(w.Running))
 	case started:
 		add(st.strong.Render(ansi.Hardwrap("W="+m.Host.W(x), width, true)))
-		add(wrap(w.CheckIt, width))
+		if m.verdict == nil || !m.verdict.Passed {
+			add(wrap(w.CheckIt, width))
+		}
 	default:
 		add(wrap(w.StartIt, width))
 	}
@@ -585,6 +587,9 @@ func (m *model) exerciseLines(x *chapters.Exercise, st styles) (lines []string, 
 	return lines, news
 }
 
+// maxFound is how many lines are told of a thing that a check has found.
+const maxFound = 12
+
 // addVerdict tells what a check found.
 func (m *model) addVerdict(x *chapters.Exercise, width int, st styles, add func(string)) {
 	v, w := m.verdict, chapters.In(m.Lang)
@@ -596,8 +601,14 @@ func (m *model) addVerdict(x *chapters.Exercise, width int, st styles, add func(
 		if !j.OK {
 			style, mark = st.bad, "✗ "
 		}
-		for line := range strings.SplitSeq(wrap(mark+clean(j.String()), width), "\n") {
-			add(style.Render(line))
+		found := strings.Split(j.String(), "\n")
+		if more := len(found) - maxFound; more > 0 {
+			found = append(found[:maxFound], fmt.Sprintf("… %d", more))
+		}
+		for i, text := range found {
+			for line := range strings.SplitSeq(wrap([]string{mark, "  "}[min(i, 1)]+clean(text), width), "\n") {
+				add(style.Render(line))
+			}
 		}
 	}
 	switch {

@@ -155,7 +155,7 @@ func (s *session) prose(text string) string {
 	text = chapters.For(text, s.x.Path)
 	if f, ok := s.out.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-			return player.Text(text, min(width, 90), os.Getenv("NO_COLOR") == "")
+			return player.Text(text, min(width-8, 90), os.Getenv("NO_COLOR") == "")
 		}
 	}
 	return text
@@ -209,7 +209,7 @@ func (s *session) check() error {
 	case v.Unclear:
 		return fmt.Errorf("the check of %s ended with status %d and doesn't say why: that is our mistake", s.x.ID, v.Status)
 	case !v.Passed:
-		s.say("\nHint: %s", s.prose(s.x.Hint(s.a.language(), v.Hint)))
+		s.say("\n%s: %s", chapters.In(s.a.language()).Hint, s.prose(s.x.Hint(s.a.language(), v.Hint)))
 		return errSaid
 	}
 	s.say("\n%s: passed. Our solution:\n\n%s", s.x.ID, s.x.Shown())

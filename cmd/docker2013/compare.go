@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,18 +21,24 @@ import (
 
 // compareCommand is `compare`.
 func (a *app) compareCommand() *cobra.Command {
-	cmd := newCommand(groupLook, "compare [--runs N] [--plot FILE]", "Compare both paths with this host's other runtimes", arity(0, 0))
+	cmd := newCommand(groupLook, "compare [--runs N] [--plot FILE] [RUNTIME...]", "Compare both paths with this host's other runtimes", arity(0, -1))
 	cmd.Long = "Run the same job on both paths and on every container runtime of this host, in turns, and show\n" +
 		"what each costs (time, memory, processes, system calls) and how it isolates the program.\n" +
+		"RUNTIME is one of " + strings.Join(compare.Names(), ", ") + "; without, all.\n" +
 		"It needs root, and a daemon on this host."
-	cmd.Example = "  sudo docker2013 compare\n  sudo docker2013 compare --runs 30 --format markdown --plot times.svg"
+	cmd.Example = "  sudo docker2013 compare\n  sudo docker2013 compare modern runc crun\n  sudo docker2013 compare --runs 30 --format markdown --plot times.svg"
 	f := cmd.Flags()
 	runs := f.Int("runs", 10, "how often each is run")
 	format := f.String("format", "text", "`text`, json or markdown")
 	plot := f.StringArray("plot", nil, "draw the times into a `file`: .svg or .png; may be repeated")
 	mustComplete(cmd, "format", "text", "json", "markdown")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.ValidArgs = compare.Names()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		for _, name := range args {
+			if !slices.Contains(compare.Names(), name) {
+				return fmt.Errorf("compare: there is no runtime %s: say %s", name, strings.Join(compare.Names(), ", "))
+			}
+		}
 		write := map[string]func(io.Writer, []compare.Result) error{
 			"text": compare.Text, "markdown": compare.Markdown,
 			"json": func(w io.Writer, results []compare.Result) error {
@@ -53,7 +60,7 @@ func (a *app) compareCommand() *cobra.Command {
 				return fmt.Errorf("compare: --plot %s: say a name that ends in .svg or .png", file)
 			}
 		}
-		results, err := a.compare(cmd.Context(), *runs)
+		results, err := a.compare(cmd.Context(), *runs, args)
 		if err != nil {
 			return fmt.Errorf("compare: %w", err)
 		}
@@ -73,7 +80,7 @@ func (a *app) compareCommand() *cobra.Command {
 
 // compare lends the other runtimes what is ours: a root file system, and the files
 // that describe a container on each path.
-func (a *app) compare(ctx context.Context, runs int) (results []compare.Result, err error) {
+func (a *app) compare(ctx context.Context, runs int, only []string) (results []compare.Result, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -87,7 +94,7 @@ func (a *app) compare(ctx context.Context, runs int) (results []compare.Result, 
 	if err := os.Setenv("DOCKER", a.client.Addr); err != nil {
 		return nil, err
 	}
-	setting := compare.Setting{Client: self, Work: work, Daemon: func(ctx context.Context) []int {
+	setting := compare.Setting{Client: self, Work: work, Only: only, Daemon: func(ctx context.Context) []int {
 		list, _ := a.watched(ctx) // none: nothing is counted
 		var pids []int
 		for _, s := range list {
