@@ -94,6 +94,51 @@ func TestCopyUp(t *testing.T) {
 	h.unmount(t, "fuse", fsys)
 }
 
+// The kernel keeps attributes as long as it likes, and copy-up changes some of them:
+// nobody may see the old ones.
+func TestAttributesAreFresh(t *testing.T) {
+	h := newHost(t)
+	fsys, _ := h.union(t, `mkdir -p a/b/c d; for i in $(seq 99); do mkdir a/b/$i; done; echo 1 >a/b/c/f; echo 2 >d/f; ln d/f d/g; ln -s f d/s`)
+	all := []string{".", "a", "a/b", "a/b/c", "a/b/c/f", "d", "d/f", "d/g", "d/s"}
+	for _, act := range []struct{ what, script string }{
+		{"nothing", ":"},
+		{"opened for writing", "exec 3>>a/b/c/f"},
+		{"mode of one of two names", "chmod 600 d/f"},
+		{"owner of a symlink", "chown -h 5 d/s"},
+		{"deleted in a layer's directory", "rmdir a/b/1"},
+		{"made in a layer's directory", "mkdir a/b/2/x"},
+		{"copied up to be renamed", "mv d/g a/g"},
+	} {
+		run(t, "ls", "-lR", fsys.RootFS) // now the kernel has them
+		for _, name := range all {
+			stat(t, fsys.RootFS+"/"+name)
+		}
+		run(t, "sh", "-euc", "cd "+fsys.RootFS+"; "+act.script)
+		for _, name := range all {
+			path := fsys.RootFS + "/" + name
+			var kept, fresh unix.Statx_t
+			err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &kept)
+			if errors.Is(err, unix.ENOENT) && name == "d/g" {
+				continue
+			}
+			ok(t, err)
+			ok(t, unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &fresh))
+			if kept != fresh {
+				t.Errorf("%s: %s: the kernel says\n\t%+v, it is\n\t%+v", act.what, name, kept, fresh)
+			}
+		}
+		for _, dir := range []string{fsys.RootFS, fsys.RootFS + "/a", fsys.RootFS + "/d"} {
+			for line := range strings.Lines(run(t, "ls", "-1iU", dir)) { // as they are listed
+				ino, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+				if want := stat(t, dir+"/"+name).Ino; ino != fmt.Sprint(want) {
+					t.Errorf("%s: %s/%s is listed as %s, and is %d", act.what, dir, name, ino, want)
+				}
+			}
+		}
+	}
+	h.unmount(t, "fuse", fsys)
+}
+
 // A full disk leaves the old file, and nothing else.
 func TestDiskFull(t *testing.T) {
 	h := newHost(t)
