@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"docker2013/container"
@@ -369,6 +371,58 @@ func TestReadDirWhileItChanges(t *testing.T) {
 		}
 	}
 	ok(t, dir.Close())
+	h.unmount(t, "fuse", fsys)
+}
+
+// A place in a directory (telldir(3)) stays what it is, whatever comes and goes, and for
+// everybody who has the directory open.
+func TestSeekDir(t *testing.T) {
+	h := newHost(t)
+	fsys, _ := h.union(t, `for i in $(seq 500); do : >stays$i; : >goes$i; done`)
+	type place struct {
+		name string
+		next int64
+	}
+	read := func(fd int) (list []place) {
+		buf := make([]byte, 4096)
+		for {
+			n, err := unix.Getdents(fd, buf)
+			ok(t, err)
+			if n == 0 {
+				return list
+			}
+			for at := 0; at < n; {
+				var e fuse.DirEntry
+				at += e.Parse(buf[at:n])
+				if !strings.HasPrefix(e.Name, "goes") && e.Name != "new" {
+					list = append(list, place{e.Name, int64(e.Off)})
+				}
+			}
+		}
+	}
+	var fds [2]int
+	for i := range fds {
+		var err error
+		fds[i], err = unix.Open(fsys.RootFS, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		ok(t, err)
+	}
+	places := read(fds[0])
+	if len(places) != 502 {
+		t.Fatalf("%d names", len(places))
+	}
+	for _, change := range []string{"true", "rm goes?", "touch new", "rm goes*; chmod 600 stays1*", "rm new; echo 3 >/proc/sys/vm/drop_caches"} {
+		run(t, "sh", "-euc", "cd "+fsys.RootFS+"; "+change)
+		for i := 0; i < len(places); i += 50 {
+			for _, fd := range fds {
+				_, err := unix.Seek(fd, places[i].next, unix.SEEK_SET)
+				ok(t, err)
+				if got := read(fd); !slices.Equal(got, places[i+1:]) {
+					t.Fatalf("%s: after %s come %d of %d names", change, places[i].name, len(got), len(places)-i-1)
+				}
+			}
+		}
+	}
+	ok(t, errors.Join(unix.Close(fds[0]), unix.Close(fds[1])))
 	h.unmount(t, "fuse", fsys)
 }
 
