@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"docker2013/container"
@@ -90,6 +92,51 @@ func TestCopyUp(t *testing.T) {
 	entries, err := os.ReadDir(fsys.RWPath + "/.wh..wh.orph")
 	if len(entries) > 0 || err != nil {
 		t.Errorf("left in the work directory: %v, %v", entries, err)
+	}
+	h.unmount(t, "fuse", fsys)
+}
+
+// The kernel keeps attributes as long as it likes, and copy-up changes some of them:
+// nobody may see the old ones.
+func TestAttributesAreFresh(t *testing.T) {
+	h := newHost(t)
+	fsys, _ := h.union(t, `mkdir -p a/b/c d; for i in $(seq 99); do mkdir a/b/$i; done; echo 1 >a/b/c/f; echo 2 >d/f; ln d/f d/g; ln -s f d/s`)
+	all := []string{".", "a", "a/b", "a/b/c", "a/b/c/f", "d", "d/f", "d/g", "d/s"}
+	for _, act := range []struct{ what, script string }{
+		{"nothing", ":"},
+		{"opened for writing", "exec 3>>a/b/c/f"},
+		{"mode of one of two names", "chmod 600 d/f"},
+		{"owner of a symlink", "chown -h 5 d/s"},
+		{"deleted in a layer's directory", "rmdir a/b/1"},
+		{"made in a layer's directory", "mkdir a/b/2/x"},
+		{"copied up to be renamed", "mv d/g a/g"},
+	} {
+		run(t, "ls", "-lR", fsys.RootFS) // now the kernel has them
+		for _, name := range all {
+			stat(t, fsys.RootFS+"/"+name)
+		}
+		run(t, "sh", "-euc", "cd "+fsys.RootFS+"; "+act.script)
+		for _, name := range all {
+			path := fsys.RootFS + "/" + name
+			var kept, fresh unix.Statx_t
+			err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &kept)
+			if errors.Is(err, unix.ENOENT) && name == "d/g" {
+				continue
+			}
+			ok(t, err)
+			ok(t, unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &fresh))
+			if kept != fresh {
+				t.Errorf("%s: %s: the kernel says\n\t%+v, it is\n\t%+v", act.what, name, kept, fresh)
+			}
+		}
+		for _, dir := range []string{fsys.RootFS, fsys.RootFS + "/a", fsys.RootFS + "/d"} {
+			for line := range strings.Lines(run(t, "ls", "-1iU", dir)) { // as they are listed
+				ino, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+				if want := stat(t, dir+"/"+name).Ino; ino != fmt.Sprint(want) {
+					t.Errorf("%s: %s/%s is listed as %s, and is %d", act.what, dir, name, ino, want)
+				}
+			}
+		}
 	}
 	h.unmount(t, "fuse", fsys)
 }
@@ -324,6 +371,58 @@ func TestReadDirWhileItChanges(t *testing.T) {
 		}
 	}
 	ok(t, dir.Close())
+	h.unmount(t, "fuse", fsys)
+}
+
+// A place in a directory (telldir(3)) stays what it is, whatever comes and goes, and for
+// everybody who has the directory open.
+func TestSeekDir(t *testing.T) {
+	h := newHost(t)
+	fsys, _ := h.union(t, `for i in $(seq 500); do : >stays$i; : >goes$i; done`)
+	type place struct {
+		name string
+		next int64
+	}
+	read := func(fd int) (list []place) {
+		buf := make([]byte, 4096)
+		for {
+			n, err := unix.Getdents(fd, buf)
+			ok(t, err)
+			if n == 0 {
+				return list
+			}
+			for at := 0; at < n; {
+				var e fuse.DirEntry
+				at += e.Parse(buf[at:n])
+				if !strings.HasPrefix(e.Name, "goes") && e.Name != "new" {
+					list = append(list, place{e.Name, int64(e.Off)})
+				}
+			}
+		}
+	}
+	var fds [2]int
+	for i := range fds {
+		var err error
+		fds[i], err = unix.Open(fsys.RootFS, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		ok(t, err)
+	}
+	places := read(fds[0])
+	if len(places) != 502 {
+		t.Fatalf("%d names", len(places))
+	}
+	for _, change := range []string{"true", "rm goes?", "touch new", "rm goes*; chmod 600 stays1*", "rm new; echo 3 >/proc/sys/vm/drop_caches"} {
+		run(t, "sh", "-euc", "cd "+fsys.RootFS+"; "+change)
+		for i := 0; i < len(places); i += 50 {
+			for _, fd := range fds {
+				_, err := unix.Seek(fd, places[i].next, unix.SEEK_SET)
+				ok(t, err)
+				if got := read(fd); !slices.Equal(got, places[i+1:]) {
+					t.Fatalf("%s: after %s come %d of %d names", change, places[i].name, len(got), len(places)-i-1)
+				}
+			}
+		}
+	}
+	ok(t, errors.Join(unix.Close(fds[0]), unix.Close(fds[1])))
 	h.unmount(t, "fuse", fsys)
 }
 

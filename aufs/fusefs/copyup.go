@@ -143,16 +143,24 @@ func (u *FS) raise(dir *node) error {
 	return nil
 }
 
-// risen notes which number the copy of a node goes on to show. One of several
-// names in a layer has parted from the others, so it gets a number of its own.
+// risen notes which number the copy of a node goes on to show, and that the kernel
+// knows old attributes of it and of its directory. One of several names in a layer has
+// parted from the others, so it gets a number of its own.
 func (u *FS) risen(n *node, copied *unix.Stat_t, tied bool) {
+	const attributes, all = -1, 0 // of what the kernel keeps; all: a listing has numbers too
+	what := int64(attributes)
 	u.nodes.Lock()
-	defer u.nodes.Unlock()
 	if tied {
 		n.ino = u.nodes.number(rw, copied)
-		return
+		what = all
+	} else {
+		u.nodes.origins[copied.Ino] = n.ino
 	}
-	u.nodes.origins[copied.Ino] = n.ino
+	u.nodes.Unlock()
+	u.server.InodeNotify(n.id, attributes, 0)
+	if n.parent != nil {
+		u.server.InodeNotify(n.parent.id, what, 0)
+	}
 }
 
 // keepTimes restores a directory's times after f: that something in it was copied
@@ -226,7 +234,10 @@ func (u *FS) likeness(src int, tmp string, st *unix.Stat_t) error {
 }
 
 func (u *FS) duplicateFile(src int, tmp string, st *unix.Stat_t, content bool) error {
-	in, err := unix.Open(proc(src), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	in, err := unix.Open(proc(src), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOATIME, 0) // nobody reads the layer's
+	if err == unix.EPERM {                                                          // not ours
+		in, err = unix.Open(proc(src), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
 	if err != nil {
 		return err
 	}

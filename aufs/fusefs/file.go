@@ -16,8 +16,13 @@ import (
 //
 // A copy is read by passthrough; so is a layer's file that is a program being
 // started or large. A layer's small file is cached: there who reads it can follow
-// its copy-up. There is no writeback cache: `diff` and `commit` read the branch
-// beside the mount, and must see what was written.
+// its copy-up.
+//
+// There is no writeback cache. The kernel gives passthrough only without (Linux
+// 6.18 fs/fuse/inode.c, process_init_reply), and what is written by passthrough is
+// written back anyhow: it is in the page cache of the branch's file. Before Linux 6.9
+// each write goes through: `diff` and `commit` read the branch beside the mount,
+// and must see what was written.
 const passthroughSize = 128 << 10
 
 // openFile is what all handles of one node share.

@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forever is how long the kernel may believe what it was told: all changes come
-// through it.
+// forever is how long the kernel may believe what it was told, also that a name isn't
+// there: layers don't change, the read-write branch is locked by us, so all changes
+// come through the kernel. Of the one that it can't know, copy-up, it is told (risen).
 const forever = 365 * 24 * time.Hour
 
 // found is what a name stands for in the union.

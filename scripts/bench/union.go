@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -18,22 +17,33 @@ import (
 // with fuse-overlayfs: the same operations, on the same disk, in turns.
 func (b *bencher) unions() error {
 	u := &unionBench{dir: filepath.Join(b.work, "unions"), mounts: map[string]string{}, times: map[string]map[string][]float64{}}
-	big, files, rounds := 1024, 50000, 3
+	const rounds = 3
+	big, files := 1024, 50000
 	if *quick {
-		big, files, rounds = 256, 10000, 2
+		big, files = 256, 10000
 	}
 	if err := u.make(big, files); err != nil {
 		return err
 	}
+	in := func(round int, do func() error) error {
+		err := u.mountAll(round)
+		if err == nil {
+			err = do()
+		}
+		return errors.Join(err, u.unmountAll())
+	}
 	for round := range rounds {
-		if err := u.mountAll(round); err != nil {
-			return errors.Join(err, u.unmountAll())
+		err := in(round, func() error { return u.round(round, big, files) })
+		if err != nil {
+			return err
 		}
-		err := u.round(big, files)
-		if round == rounds-1 {
-			u.memory()
-		}
-		if err = errors.Join(err, u.unmountAll()); err != nil {
+	}
+	// Last: for minutes ext4 looks at each inode that was freed before it makes a file.
+	for round := range rounds {
+		err := in(round, func() error {
+			return u.op("rm -r of all that", asIs, command("rm", "-r", fmt.Sprint("untar", round), fmt.Sprint("written", round)))
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -186,14 +196,16 @@ const (
 	warm
 )
 
-func (u *unionBench) round(big, files int) error {
-	command := func(args ...string) func(string) error {
-		return func(root string) error {
-			cmd := exec.Command(args[0], args[1:]...)
-			cmd.Dir, cmd.Stderr = root, os.Stderr
-			return cmd.Run()
-		}
+func command(args ...string) func(root string) error {
+	return func(root string) error {
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Dir, cmd.Stderr = root, os.Stderr
+		return cmd.Run()
 	}
+}
+
+func (u *unionBench) round(round, big, files int) error {
+	untar, written := fmt.Sprint("untar", round), fmt.Sprint("written", round)
 	read := command("dd", "if=big", "of=/dev/null", "bs=1M", "status=none")
 	find := command("find", "tree", "-newermt", "2100-01-01")
 	return errors.Join(
@@ -204,20 +216,20 @@ func (u *unionBench) round(big, files int) error {
 		u.op("20,000 random reads of 4 KiB, cold", cold, randomReads),
 		u.op("20,000 random reads of 4 KiB, warm", warm, randomReads),
 		u.op(fmt.Sprintf("write of %d MB", big), asIs,
-			command("dd", "if=/dev/zero", "of=written", "bs=1M", fmt.Sprint("count=", big), "status=none")),
+			command("dd", "if=/dev/zero", "of="+written, "bs=1M", fmt.Sprint("count=", big), "status=none")),
 		u.op(fmt.Sprintf("untar of %d small files", files*2/5), asIs, func(root string) error {
-			if err := os.Mkdir(root+"/untar", 0o755); err != nil {
+			if err := os.Mkdir(root+"/"+untar, 0o755); err != nil {
 				return err
 			}
-			return command("tar", "-x", "-f", u.dir+"/small.tar", "-C", "untar")(root)
+			return command("tar", "-x", "-f", u.dir+"/small.tar", "-C", untar)(root)
 		}),
-		u.goBuild(),
-		u.op("rm -r of all that", asIs, command("rm", "-r", "untar", "written")),
+		u.goBuild(untar),
+		u.memory(),
 	)
 }
 
 // goBuild builds a program of ours from nothing, source, cache and all in the union.
-func (u *unionBench) goBuild() error {
+func (u *unionBench) goBuild(dir string) error {
 	if *quick {
 		return nil
 	}
@@ -226,9 +238,9 @@ func (u *unionBench) goBuild() error {
 		return err
 	}
 	return u.op("go build, nothing cached", asIs, func(root string) error {
-		cmd := exec.Command("go", "build", "-o", root+"/written-program", "./rcli")
+		cmd := exec.Command("go", "build", "-o", root+"/"+dir+"/program", "./rcli")
 		cmd.Dir = here
-		cmd.Env = append(os.Environ(), "GOCACHE="+root+"/untar/cache", "GOTMPDIR="+root+"/untar", "CGO_ENABLED=0")
+		cmd.Env = append(os.Environ(), "GOCACHE="+root+"/"+dir+"/cache", "GOTMPDIR="+root+"/"+dir, "CGO_ENABLED=0")
 		cmd.Stderr = os.Stderr
 		return cmd.Run()
 	})
@@ -254,20 +266,21 @@ func randomReads(root string) error {
 	return nil
 }
 
-// memory is what our mount's process has after a find through all.
-func (u *unionBench) memory() {
-	_ = filepath.WalkDir(u.mounts["aufs-fuse"], func(_ string, d fs.DirEntry, err error) error {
-		if err == nil {
-			_, err = d.Info()
-		}
-		return err
-	})
+// memory is what a mount's process has after a find through all.
+func (u *unionBench) memory() error {
+	u.note = ""
 	for _, kind := range kinds {
 		cmd := u.procs[kind]
 		if cmd == nil {
 			continue
 		}
-		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		if err := command("find", ".", "-newermt", "2100-01-01")(u.mounts[kind]); err != nil {
+			return err
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+		if err != nil {
+			return err
+		}
 		for line := range strings.Lines(string(status)) {
 			if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
 				kb, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
@@ -275,6 +288,7 @@ func (u *unionBench) memory() {
 			}
 		}
 	}
+	return nil
 }
 
 func (u *unionBench) report() {
