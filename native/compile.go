@@ -26,6 +26,7 @@ type Setup struct {
 	Terminal    bool
 	Controlling bool   // stdio is a terminal of the daemon's: for exec
 	Sync        [2]int // written to, read from, where the parent has a part in it: see Sync…
+	Parents     []int  // the parent's ends of pipes, which the child has too, and closes
 	Filter      []byte // seccomp's program, nil: none
 	Pidfd       int    // exec: of the container's first process
 	PidNS       int    // the PID namespace to be born in, where the configuration has a path
@@ -113,7 +114,9 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.joinCgroups(x.Tasks)
 	w.awaitIDs(s.Process, x.User)
 	w.namespaces(namespaces, s.Linux.TimeOffsets)
-	w.sysctls(s.Linux.Sysctl)
+	if !x.User.Is {
+		w.sysctls(s.Linux.Sysctl)
+	}
 	w.oomScore(s.Process, x.User)
 	if !x.Hooks && slices.ContainsFunc(s.Mounts, CopiesUp) {
 		w.err = errors.New("the mount option tmpcopyup is for engines: leave it out")
@@ -128,6 +131,7 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.attach("put the root in its place", root, here, x.Rootfs)
 	if x.User.Is { // from here on who makes files must be known to the namespace
 		w.becomeRoot(x.User)
+		w.sysctls(s.Linux.Sysctl) // they are its root's
 		trees = w.takeMounts(s.Mounts, x)
 	}
 	for i, m := range s.Mounts {
@@ -196,6 +200,11 @@ func CompileHook(h specs.Hook, x Setup) (*launch.Program, error) {
 func (w *writer) session(x Setup) {
 	if x.Wait >= 0 {
 		w.call("die with one's maker", unix.SYS_PRCTL, launch.Number(unix.PR_SET_PDEATHSIG), launch.Number(int(unix.SIGKILL)))
+	}
+	// A parent that died before that: whoever writes to it then dies, whoever waits for
+	// it goes on, to where `delete --force` finds him.
+	for _, end := range x.Parents {
+		w.call("leave the parent its ends", unix.SYS_CLOSE, launch.File(end))
 	}
 	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
 	w.call("start a session", unix.SYS_SETSID)

@@ -229,6 +229,7 @@ func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join
 	x.Trees, x.User = trees, Joins(s)
 	if x.User.Is && userNamespacePath(s) == "" {
 		x.User.Ready, x.User.Nodes = x.afterStreams(), map[string]string{}
+		x.Parents = []int{x.User.Ready + 1}
 		for _, d := range r.Config.Devices {
 			x.User.Nodes[d.Container] = d.Host
 		}

@@ -254,8 +254,8 @@ func (b *birth) mapIDs(s *specs.Spec) (held []int, err error) {
 	if b.ids, err = shim.NewIDMapper(native.IDs(s)); err != nil || !x.User.Is {
 		return nil, err
 	}
-	for _, fd := range b.ids.Files() {
-		x.User.Ready = b.add(fd)
+	if ends := b.ids.Files(); ends != nil {
+		x.User.Ready, x.Parents = b.add(ends[0]), append(x.Parents, b.add(ends[1]))
 	}
 	if x.User.Nodes, err = hostNodes(s.Linux.Devices); err != nil {
 		return nil, err
@@ -403,7 +403,7 @@ func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o St
 		return nil, err
 	}
 	b.sync, b.childs = [2]int{up[0], down[1]}, []int{up[1], down[0]}
-	x.Sync = [2]int{b.add(up[1]), b.add(down[0])}
+	x.Sync, x.Parents = [2]int{b.add(up[1]), b.add(down[0])}, []int{b.add(up[0]), b.add(down[1])}
 	return b, nil
 }
 

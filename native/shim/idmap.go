@@ -75,12 +75,12 @@ func NewIDMapper(ids *IDMap) (*IDMapper, error) {
 	return &IDMapper{ids, p[0], p[1]}, nil
 }
 
-// Files are for the child: its end, or none.
+// Files go with the program: the child's end, and ours, which it closes; or none.
 func (m *IDMapper) Files() []int {
 	if m.ids == nil {
 		return nil
 	}
-	return []int{m.child}
+	return []int{m.child, m.ours}
 }
 
 // Write maps the ids of a process, and lets it go on.
