@@ -23,7 +23,7 @@ build: setup ## build the programs in bin/; only dockerd2013 links liblxc
 
 test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
 	@scripts/setup.sh runc tmux
-	-@scripts/setup.sh podman # without it the tests of engines are skipped
+	-@scripts/setup.sh podman uidmap # without them the tests of engines and of subordinate ids are skipped
 	@scripts/test.sh
 
 test-vm: build ## the tests of the kernel again, in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)

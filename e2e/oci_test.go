@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -284,7 +285,7 @@ func cmdConsole(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // TestOCIKilledAnywhere kills create, or start, at random points: delete --force
-// finds whatever there is then, and leaves nothing.
+// finds whatever there is then, and leaves nothing; of one with a user namespace too.
 func TestOCIKilledAnywhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIP: -short")
@@ -295,40 +296,52 @@ func TestOCIKilledAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	cgroup := fmt.Sprintf("docker2013-test-%d-ocikills", os.Getpid())
-	config, err := exec.Command(filepath.Join(binaries, "docker2013-oci"), "spec", "--bundle", work).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, config)
-	}
-	patchConfig(t, work+"/config.json", map[string]any{"process": map[string]any{"terminal": false, "rlimits": nil, "args": []any{"/busybox", "sleep", "1000"}},
-		"linux": map[string]any{"cgroupsPath": "/" + cgroup + "/c"},
-		"hooks": map[string]any{"createRuntime": []any{map[string]any{"path": "/bin/true"}}}})
-	program, err := os.ReadFile(busybox)
-	if err == nil {
-		err = errors.Join(os.Mkdir(work+"/rootfs", 0o755), os.WriteFile(work+"/rootfs/busybox", program, 0o755))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	oci := func(args ...string) *exec.Cmd {
 		return exec.Command(filepath.Join(binaries, "docker2013-oci"), append([]string{"--root", work + "/state"}, args...)...)
 	}
-	began := time.Now()
-	if err := oci("run", "--detach", "--bundle", work, "c").Run(); err != nil { // a pipe would be the container's too
+	program, err := os.ReadFile(busybox)
+	if err == nil {
+		err = errors.Join(os.Mkdir(work+"/rootfs", 0o755), os.WriteFile(work+"/rootfs/busybox", program, 0o755), os.Chown(work+"/rootfs", 100000, 100000),
+			os.Mkdir(work+"/plain", 0o755), os.Mkdir(work+"/mapped", 0o755))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	whole := time.Since(began)
-	if out, err := oci("delete", "--force", "c").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	bundles := []string{work + "/plain", work + "/mapped"}
+	ids := []any{map[string]any{"containerID": 0, "hostID": 100000, "size": 65536}}
+	for _, dir := range bundles {
+		if out, err := oci("spec", "--bundle", dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		patchConfig(t, dir+"/config.json", map[string]any{"process": map[string]any{"terminal": false, "rlimits": nil, "args": []any{"/busybox", "sleep", "1000"}},
+			"root": map[string]any{"path": work + "/rootfs"}, "linux": map[string]any{"cgroupsPath": "/" + cgroup + "/c"},
+			"hooks": map[string]any{"createRuntime": []any{map[string]any{"path": "/bin/true"}}}})
+	}
+	patchConfig(t, bundles[1]+"/config.json", map[string]any{"linux": map[string]any{
+		"+namespaces": []any{map[string]any{"type": "user"}}, "uidMappings": ids, "gidMappings": ids}})
+	var whole time.Duration
+	for _, dir := range bundles {
+		began := time.Now()
+		if err := oci("run", "--detach", "--bundle", dir, "c").Run(); err != nil { // a pipe would be the container's too
+			t.Fatal(err)
+		}
+		whole = time.Since(began)
+		if out, err := oci("delete", "--force", "c").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	for round := range 40 {
-		cmd := oci("run", "--detach", "--bundle", work, "c")
+		cmd := oci("run", "--detach", "--bundle", bundles[round%2], "c")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(rand.N(whole))
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if out, err := oci("delete", "--force", "c").CombinedOutput(); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		out, err := exec.CommandContext(ctx, filepath.Join(binaries, "docker2013-oci"), "--root", work+"/state", "delete", "--force", "c").CombinedOutput()
+		cancel()
+		if err != nil {
 			t.Errorf("round %d: delete: %v: %s", round, err, out)
 		}
 		if entries, err := os.ReadDir(work + "/state"); err != nil && !errors.Is(err, os.ErrNotExist) || len(entries) > 0 {

@@ -52,6 +52,31 @@ func TestRootless(t *testing.T) {
 	})
 }
 
+// TestRootlessSpec has an ordinary user's runc run what `spec --rootless` writes.
+func TestRootlessSpec(t *testing.T) {
+	needPrograms(t, "runc", "runc", "setpriv")
+	work, err := os.MkdirTemp(filepath.Dir(binaries), "spec-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(filepath.Dir(binaries), 0o711), os.Chown(work, learner, learner)); err != nil {
+		t.Fatal(err)
+	}
+	const script = `set -e
+mkdir -p rootfs/bin run
+cp "$1" rootfs/bin/sh
+docker2013-oci spec --rootless
+sed -i 's/"terminal": true/"terminal": false/; s/"sh"/"sh", "-c", "echo $(id -u) $(hostname)"/' config.json
+runc --root $PWD/run run one
+! docker2013-oci run two`
+	cmd := exec.Command("setpriv", "--reuid", fmt.Sprint(learner), "--regid", fmt.Sprint(learner), "--clear-groups", "sh", "-c", script, "sh", needBusybox(t))
+	cmd.Dir, cmd.Env = work, []string{"PATH=" + binaries + ":/usr/sbin:/usr/bin:/sbin:/bin", "XDG_RUNTIME_DIR=" + work}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "0 docker2013\n") || !strings.Contains(string(out), "as an ordinary user use docker2013 --rootless run") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // rootlessCall is a command line, and what it says; with a "!" before that: and it fails.
 // What is behind -c is one argument.
 type rootlessCall struct{ line, want string }

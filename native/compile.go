@@ -114,7 +114,9 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.joinCgroups(x.Tasks)
 	w.awaitIDs(s.Process, x.User)
 	w.namespaces(namespaces, x.Net, s.Linux.TimeOffsets)
-	w.sysctls(s.Linux.Sysctl)
+	if !x.User.Is {
+		w.sysctls(s.Linux.Sysctl)
+	}
 	w.oomScore(s.Process, x.User)
 	if !x.Hooks && slices.ContainsFunc(s.Mounts, CopiesUp) {
 		w.err = errors.New("the mount option tmpcopyup is for engines: leave it out")
@@ -129,6 +131,7 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.attach("put the root in its place", root, here, x.Rootfs)
 	if x.User.Is { // from here on who makes files must be known to the namespace
 		w.becomeRoot(x.User)
+		w.sysctls(s.Linux.Sysctl) // they are its root's
 		trees = w.takeMounts(s.Mounts, x)
 	}
 	for i, m := range s.Mounts {

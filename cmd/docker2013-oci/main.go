@@ -6,9 +6,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,6 +48,9 @@ type app struct {
 // fail tells an error where engines look for it.
 func (a *app) fail(err error) {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if errors.Is(err, fs.ErrPermission) && inUserNamespace() {
+		text += " (you are root of a user namespace only: a rootless engine takes runc or crun)"
+	}
 	fmt.Fprintf(os.Stderr, "docker2013-oci: %s\n", text)
 	if a.log != nil {
 		a.log.Error(text)
@@ -53,6 +58,12 @@ func (a *app) fail(err error) {
 	if a.status == 0 {
 		a.status = 1
 	}
+}
+
+// inUserNamespace tells that not all ids there are are ours.
+func inUserNamespace() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(ids)), []string{"0", "0", "4294967295"})
 }
 
 func (a *app) warn(format string, args ...any) {
