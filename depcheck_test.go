@@ -54,7 +54,7 @@ var arrows = map[string][]string{
 
 	"xray": {}, "compare": {},
 
-	"e2e":     {},                      // drives the programs from outside
+	"e2e":     {},                              // drives the programs from outside
 	"scripts": {"chapters", "xray", "compare"}, // what the Makefile runs; symbols reads the chapters, and what xray names
 }
 
