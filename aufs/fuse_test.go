@@ -639,7 +639,7 @@ func TestKilledWhileWriting(t *testing.T) {
 // Many at once, in each other's way. What it must not do: hang, lose a name, end.
 func TestTogether(t *testing.T) {
 	h := newHost(t)
-	fsys, _ := h.union(t, `mkdir -p a/b c; for i in $(seq 20); do echo $i >a/$i; echo $i >a/b/$i; head -c 200K /dev/zero >c/$i; done`)
+	fsys, _ := h.union(t, `mkdir -p a/b c; for i in $(seq 20); do echo $i >a/$i; ln a/$i $i; echo $i >a/b/$i; head -c 200K /dev/zero >c/$i; done`)
 	var group sync.WaitGroup
 	end := time.Now().Add(3 * time.Second)
 	for worker := range 8 {

@@ -42,7 +42,12 @@
 //
 // # Locks
 //
-// In this order: node.copying, FS.tree, then FS.nodes or one of the handles'. Who changes which
+// In this order: node.copying, FS.tree, then FS.nodes or FS.opens. Who changes which
 // name is which file holds tree for writing; who only needs paths to stay what they
 // are, for reading. Nobody holds it while a file's content is copied.
+//
+// # What the kernel keeps
+//
+// Names, that there is none, attributes and listings, without end (forever): what was
+// looked at once is looked at again without us.
 package fusefs

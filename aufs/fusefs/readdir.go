@@ -29,7 +29,8 @@ var seed = maphash.MakeSeed()
 func byPosition(a, b entry) int { return cmp.Compare(a.position, b.position) }
 
 // merge lists a directory, from the top branch down: a name counts unless a branch
-// above has it, or its whiteout. That a directory is opaque isn't looked at.
+// above has it, or its whiteout. Which of the directories in it are opaque isn't
+// looked at.
 func (u *FS) merge(path string, at []int) ([]entry, error) {
 	var list []entry
 	seen := map[string]int{} // which of the list it is, or hidden
