@@ -87,7 +87,7 @@ func ignoreGone(err error) error {
 
 // Remove removes a cgroup, by its folder, and those below it; one that isn't there is
 // no error. A process that has ended leaves its cgroup a moment after its parent was
-// told, so EBUSY is waited for, a second in all.
+// told, on a busy machine seconds, so EBUSY is waited for, five seconds in all.
 func Remove(dir string) error {
 	var dirs []string
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -97,7 +97,7 @@ func Remove(dir string) error {
 		return nil // whatever is gone is fine
 	})
 	slices.Reverse(dirs) // children first
-	deadline := time.Now().Add(time.Second)
+	deadline := time.Now().Add(5 * time.Second)
 	var errs []error
 	for _, d := range dirs {
 		err := unix.Rmdir(d)
