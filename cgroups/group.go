@@ -3,7 +3,6 @@ package cgroups
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,7 +223,7 @@ func (g *Group) Pids() ([]int, error) {
 			break // they are in all hierarchies, or on their way
 		}
 	}
-	return slices.Sorted(maps.Keys(seen)), nil
+	return sorted(seen), nil
 }
 
 // End kills what is left in the cgroup, and removes it. In general nothing is left,

@@ -125,8 +125,8 @@ func TestLifeOfAGroup(t *testing.T) {
 			if err := g.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			if pids, err := g.Pids(); err != nil || len(pids) != 0 {
-				t.Errorf("after Kill: %v, %v", pids, err)
+			if pids, err := g.Pids(); err != nil || pids == nil || len(pids) != 0 {
+				t.Errorf("after Kill: %#v, %v", pids, err)
 			}
 			for range 2 {
 				if err := g.Remove(); err != nil {

@@ -53,7 +53,14 @@ func Pids(dirs ...string) ([]int, error) {
 			return nil, err
 		}
 	}
-	return slices.Sorted(maps.Keys(seen)), nil
+	return sorted(seen), nil
+}
+
+// sorted is never nil: as JSON, none are [].
+func sorted(seen map[int]bool) []int {
+	pids := slices.AppendSeq(make([]int, 0, len(seen)), maps.Keys(seen))
+	slices.Sort(pids)
+	return pids
 }
 
 func addPids(seen map[int]bool, dir string) error {

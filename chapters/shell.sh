@@ -1,7 +1,9 @@
+# shellcheck shell=bash
 # What every script of the course begins with (bash sources $BASH_ENV).
 unset BASH_ENV
 set +eu
 if [ -r "$COURSE_STATE/variables" ]; then
+	# shellcheck source=/dev/null
 	. "$COURSE_STATE/variables" 2>/dev/null # what is readonly says so
 fi
 cd "$W"

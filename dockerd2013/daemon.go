@@ -52,13 +52,20 @@ type Daemon struct {
 type Fact struct{ Name, Value string }
 
 // Run serves HTTP on web and calls on the others, until ctx ends or one of them
-// fails, and closes them. Containers go on; Close ends them.
+// fails, and closes them. When it returns no call runs any more. Containers go on;
+// Close ends them.
 func (d *Daemon) Run(ctx context.Context, web net.Listener, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	calls := &rcli.Server{Service: d, Log: d.Log}
+	var requests sync.RWMutex // each holds it for reading
+	handler := d.handler(web.Addr())
 	pages := &http.Server{
-		Handler:           d.handler(web.Addr()),
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			requests.RLock()
+			defer requests.RUnlock()
+			handler.ServeHTTP(w, r)
+		}),
 		ReadHeaderTimeout: 30 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(d.Log.Handler(), slog.LevelWarn),
@@ -80,6 +87,7 @@ func (d *Daemon) Run(ctx context.Context, web net.Listener, listeners ...net.Lis
 	for range cap(ended) {
 		err = errors.Join(err, ignoreClosed(<-ended))
 	}
+	requests.Lock() // until the last has taken back what it mounted; no other begins
 	return err
 }
 

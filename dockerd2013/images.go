@@ -193,8 +193,9 @@ func (d *Daemon) CmdRmi(ctx context.Context, c *rcli.Call) error {
 	}
 	for _, name := range f.Args() {
 		d.choosing.Lock()
-		layers, err := d.Images.Remove(name, d.Containers.UsesLayer)
+		layers, finish, err := d.Images.Remove(name, d.Containers.UsesLayer)
 		d.choosing.Unlock()
+		err = errors.Join(err, finish())
 		for _, layer := range layers {
 			for _, u := range d.unions() {
 				err = errors.Join(err, u.Forget(layer))

@@ -10,5 +10,6 @@
 //
 //	go test ./e2e -run Script/commit
 //
-// and write its expected output anew with -update.
+// and write its expected output anew with -update. With RACE=1 in the environment the
+// daemon is built with Go's race detector, and a race is a failure.
 package e2e

@@ -62,6 +62,11 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	races := filepath.Join(dir, "race")
+	if err := os.Setenv("GORACE", "log_path="+races); err != nil { // of daemons; see RACE in doc.go
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	before, err := census()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -73,13 +78,23 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "FAIL: the tests have left:\n\t%s\n", strings.Join(left, "\n\t"))
 		return 1
 	}
+	found, _ := filepath.Glob(races + ".*") // the pattern is well-formed
+	for _, file := range found {
+		report, err := os.ReadFile(file)
+		fmt.Fprintf(os.Stderr, "FAIL: a data race in the daemon: %s%v\n", report, err)
+		code = 1
+	}
 	return code
 }
 
 func build(dir string) error {
 	programs := map[string]string{"docker2013": "0", "docker2013-learn": "0", "docker2013-shim": "0", "docker2013-aufs": "0", "docker2013-oci": "1", "dockerd2013": "1"}
 	for name, cgo := range programs {
-		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "docker2013/cmd/"+name)
+		how := "-trimpath"
+		if name == "dockerd2013" && os.Getenv("RACE") != "" {
+			how = "-race"
+		}
+		cmd := exec.Command("go", "build", how, "-o", filepath.Join(dir, name), "docker2013/cmd/"+name)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", name, err, out)

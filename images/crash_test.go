@@ -108,7 +108,11 @@ func importForever(t *testing.T, root string) {
 		}
 		fmt.Printf("image %d\n", i)
 		put(t, s, "gone", makeTar(t, append(entries, file("last", "gone"))...), nil)
-		if _, err := s.Remove("gone", nil); err != nil {
+		_, finish, err := s.Remove("gone", nil)
+		if err == nil {
+			err = finish()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -32,8 +32,13 @@ func (s *Store) Copy(src, name string) (*Image, error) {
 // that no other image has, whose folders it returns. ErrNotFound; ErrInUse if
 // inUse says that a container needs one of those layers: then nothing is
 // removed. inUse is called while no image can be added; it must not call back.
-func (s *Store) Remove(nameOrID string, inUse func(layer string) bool) (removedLayers []string, err error) {
+//
+// What takes long, deleting the layers' files, is left to finish, which is never nil,
+// so that the caller can let others go on before. What it doesn't come to, the next
+// [Open] does.
+func (s *Store) Remove(nameOrID string, inUse func(layer string) bool) (removedLayers []string, finish func() error, err error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	images := s.index.Load().find(nameOrID)
 	var trash []string
 	if len(images) == 0 {
@@ -41,15 +46,17 @@ func (s *Store) Remove(nameOrID string, inUse func(layer string) bool) (removedL
 	} else {
 		removedLayers, trash, err = s.remove(images, inUse)
 	}
-	s.mu.Unlock()
-	// What takes long is done when nobody waits for it.
-	for _, folder := range trash {
-		err = errors.Join(err, os.RemoveAll(folder))
+	finish = func() error {
+		var errs []error
+		for _, folder := range trash {
+			errs = append(errs, os.RemoveAll(folder))
+		}
+		return errors.Join(errs...)
 	}
 	if err != nil {
-		return removedLayers, fmt.Errorf("remove %s: %w", nameOrID, err)
+		err = fmt.Errorf("remove %s: %w", nameOrID, err)
 	}
-	return removedLayers, nil
+	return removedLayers, finish, err
 }
 
 // remove takes images out of the index, and then their layers out of the way.

@@ -42,8 +42,13 @@ func TestRemove(t *testing.T) {
 
 	remove := func(what string, inUse func(string) bool, want ...string) {
 		t.Helper()
-		removed, err := s.Remove(what, inUse)
-		if err != nil {
+		removed, finish, err := s.Remove(what, inUse)
+		for _, layer := range removed {
+			if _, err := os.Lstat(layer); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("remove %s: %s is still there: %v", what, layer, err)
+			}
+		}
+		if err := errors.Join(err, finish()); err != nil {
 			t.Errorf("remove %s: %v", what, err)
 		}
 		var ids []string
@@ -56,10 +61,10 @@ func TestRemove(t *testing.T) {
 		}
 	}
 	usesUp := func(layer string) bool { return layer == s.LayerPath(layerID(up)) }
-	if _, err := s.Remove("mine", usesUp); !errors.Is(err, ErrInUse) || s.Len() != 3 {
+	if _, _, err := s.Remove("mine", usesUp); !errors.Is(err, ErrInUse) || s.Len() != 3 {
 		t.Errorf("in use: %v, %d images", err, s.Len())
 	}
-	if _, err := s.Remove("nosuch", nil); !errors.Is(err, ErrNotFound) {
+	if _, _, err := s.Remove("nosuch", nil); !errors.Is(err, ErrNotFound) {
 		t.Errorf("no such: %v", err)
 	}
 	remove("base", usesUp, layerID(two)) // both images; mine keeps the other layer
@@ -83,6 +88,12 @@ func TestRemove(t *testing.T) {
 		t.Errorf("on a parent that was removed: %v", err)
 	}
 	onlyLayers(t, s)
+
+	put(t, s, "half", one, nil)
+	if _, _, err := s.Remove("half", nil); err != nil { // a crash before finish
+		t.Fatal(err)
+	}
+	onlyLayers(t, openStore(t, filepath.Dir(s.layers)))
 
 	gone := put(t, s, "gone", one, nil)
 	if err := os.RemoveAll(gone.Layers[0]); err != nil {

@@ -100,7 +100,7 @@ func (p *process) know(pid int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pid = pid
-	if p.ended {
+	if p.ended || p.pidfd >= 0 {
 		return
 	}
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (a *app) execCommand() *cobra.Command {
 			if cwd != "" {
 				p.Cwd = cwd
 			}
-			p.ApparmorProfile, p.SelinuxLabel = orElse(apparmor, p.ApparmorProfile), orElse(label, p.SelinuxLabel)
+			p.ApparmorProfile, p.SelinuxLabel = cmp.Or(apparmor, p.ApparmorProfile), cmp.Or(label, p.SelinuxLabel)
 			p.NoNewPrivileges = p.NoNewPrivileges || noPrivs
 			if len(caps) > 0 {
 				c := specs.LinuxCapabilities{}
@@ -117,13 +118,6 @@ func (a *app) execCommand() *cobra.Command {
 	f.BoolVar(&noPrivs, "no-new-privs", false, "it can't gain privileges")
 	f.BoolVar(&paused, "ignore-paused", false, "not built: who execs in a paused container waits")
 	return cmd
-}
-
-func orElse(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 func (a *app) listCommand() *cobra.Command {
