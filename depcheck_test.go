@@ -53,8 +53,8 @@ var arrows = map[string][]string{
 
 	"xray": {}, "compare": {},
 
-	"e2e":     {},                      // drives the programs from outside
-	"scripts": {"chapters", "compare"}, // what the Makefile runs; symbols reads the chapters
+	"e2e":     {},                              // drives the programs from outside
+	"scripts": {"chapters", "xray", "compare"}, // what the Makefile runs; symbols reads the chapters, and what xray names
 }
 
 // room is the room that a package of ours is in; "" for the module's top.
