@@ -244,7 +244,7 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 			stop = nil
 			// The whole group: bash runs its traps when what it waits for has ended.
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGTERM)
-			kill = time.After(3 * time.Second)
+			kill = time.After(10 * time.Second) // as long as its traps may take on a busy machine
 		case <-kill:
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		}
