@@ -25,8 +25,10 @@
 //
 // The [Shell] owns what its scripts make: its folder, the processes that they left
 // (known by a mark in their environment), the containers with its label, and images
-// named course-*. What a script makes on the host beside these, a cgroup or a network
-// device, its own traps take away; named $COURSE-…, it is known as this daemon's, and
-// cleanup removes what a crash has left of it. The shell removes its things when it is closed; when it is opened it removes what
+// named course-*. It removes them when it is closed; when it is opened it removes what
 // one before it had left in a crash.
+//
+// What a script makes on the host beside these, a cgroup or a network device, its own
+// traps take away. Named $COURSE-…, it is known to be this daemon's, and cleanup removes
+// what a crash has left of it.
 package chapters
