@@ -27,4 +27,8 @@
 // (known by a mark in their environment), the containers with its label, and images
 // named course-*. It removes them when it is closed; when it is opened it removes what
 // one before it had left in a crash.
+//
+// What a script makes on the host beside these, a cgroup or a network device, its own
+// traps take away. Named $COURSE-…, it is known to be this daemon's, and cleanup removes
+// what a crash has left of it.
 package chapters

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -218,7 +219,8 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 		ended <- errors.Join(err, werr)
 	}()
 	stop := ctx.Done()
-	kill := make(<-chan time.Time)
+	var again, kill <-chan time.Time
+	var running []string
 	for {
 		select {
 		case text, ok := <-s.got:
@@ -243,12 +245,24 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 		case <-stop:
 			stop = nil
 			// The whole group: bash runs its traps when what it waits for has ended.
+			running = childrenOf(cmd.Process.Pid)
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGTERM)
-			kill = time.After(3 * time.Second)
+			again = time.After(time.Second)
+			kill = time.After(10 * time.Second) // as long as its traps may take on a busy machine
+		case <-again: // one that was just forked took it for bash, and lost it
+			for _, child := range childrenOf(cmd.Process.Pid) {
+				if pid, err := strconv.Atoi(child); err == nil && slices.Contains(running, child) {
+					_ = unix.Kill(pid, unix.SIGTERM)
+				}
+			}
 		case <-kill:
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 		}
 	}
+}
+
+func childrenOf(pid int) []string {
+	return strings.Fields(content(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid)))
 }
 
 // exitStatus is that of a shell: 128 and more for a signal.

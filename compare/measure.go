@@ -248,6 +248,7 @@ func countCalls(ctx context.Context, r Runtime, n int) int {
 			args = append(args, "-p", strconv.Itoa(pid))
 		}
 		watcher = exec.Command("strace", args...)
+		watcher.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 		said, err := watcher.StderrPipe()
 		if err != nil || watcher.Start() != nil {
 			return -1
@@ -267,7 +268,12 @@ func countCalls(ctx context.Context, r Runtime, n int) int {
 	if watcher != nil {
 		time.Sleep(200 * time.Millisecond)
 		_ = watcher.Process.Signal(unix.SIGINT)
+		// It waits for all that it watches to halt, which may wait for each other.
+		late := time.AfterFunc(5*time.Second, func() { _ = watcher.Process.Kill() })
 		_ = watcher.Wait() // its status is the signal's
+		if !late.Stop() {
+			return -1
+		}
 	}
 	if err != nil {
 		return -1

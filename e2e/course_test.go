@@ -206,6 +206,25 @@ func TestLearn(t *testing.T) {
 	m.press("p", "p")
 	m.do("resize-window", "-t", "learn", "-x", "110", "-y", "60")
 	m.see(`✓ all of it is there|! not run:`)
+	// The X-ray of a container, over the page.
+	m.press("x")
+	m.see(`(?m)^NAMESPACES|there is no strace`)
+	m.press("x")
+	m.see(`✓ all of it is there|! not run:`)
+	// The daemon dies. It is the course's own, and comes back.
+	pid, err := os.ReadFile(filepath.Join(d.work, "root", "course.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var daemon int
+	if _, err := fmt.Sscan(string(pid), &daemon); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(daemon, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	m.press("r")
+	m.see(`(?s)✓ all of it is there.*the daemon had ended: it was started again`)
 	m.quit()
 
 	if out, err := d.docker2013("ps", "-a", "-q", "--filter", "label=docker2013.course"); err != nil || out != "" {

@@ -176,12 +176,12 @@ func (s *session) begin() error {
 	if err := s.host.Start(s.Context(), s.x, s.line); err != nil {
 		return err
 	}
-	text := s.x.Text(s.a.language())
-	s.say("%s: %s\n\n%s\n\nIn your shell:\n", s.x.ID, text.Title, s.prose(text.Task))
+	text, w := s.x.Text(s.a.language()), chapters.In(s.a.language())
+	s.say("%s: %s\n\n%s\n\n%s\n", s.x.ID, text.Title, s.prose(text.Task), w.InYourShell)
 	for _, kv := range s.host.Variables(s.x) {
 		s.say("  export %s", kv)
 	}
-	s.say("\nThen: docker2013 exercise check %s", s.x.ID)
+	s.say("\n%sdocker2013 exercise check %s", w.Then, s.x.ID)
 	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Start(s.x, time.Now()) })
 }
 
@@ -212,7 +212,8 @@ func (s *session) check() error {
 		s.say("\n%s: %s", chapters.In(s.a.language()).Hint, s.prose(s.x.Hint(s.a.language(), v.Hint)))
 		return errSaid
 	}
-	s.say("\n%s: passed. Our solution:\n\n%s", s.x.ID, s.x.Shown())
+	w := chapters.In(s.a.language())
+	s.say("\n%s: %s. %s:\n\n%s", s.x.ID, strings.TrimPrefix(w.Passed, "✓ "), w.OurSolution, s.x.Shown())
 	return chapters.UpdateProgress(func(p *chapters.Progress) { p.Pass(s.x, time.Now()) })
 }
 

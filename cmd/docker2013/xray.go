@@ -7,10 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -220,23 +220,31 @@ func (a *app) watched(ctx context.Context) (pids []string, err error) {
 	return pids, nil
 }
 
-// strace watches processes and their children until stop.
+// strace watches processes and their children until stop. It is killed, by stop or with
+// us: asked to end, it would wait for every process that it watches to come to a halt, and
+// one can be waiting for an answer of the FUSE server, which strace has halted already.
+// What it has seen is in the record by then, line by line.
 func strace(pids []string, record string) (stop func() error, err error) {
 	args := []string{"-f", "-y", "-s", "200", "-o", record, "-e", "trace=" + xray.Filter, "-e", "signal=none"}
 	for _, pid := range pids {
 		args = append(args, "-p", pid)
 	}
 	cmd := exec.Command("strace", args...)
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	said, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	attached := make(chan error, 1)
-	var rest bytes.Buffer
+	attached, ended := make(chan error, 2), make(chan struct{})
 	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // its parent is this thread (PR_SET_PDEATHSIG(2const))
+		defer runtime.UnlockOSThread()
+		if err := cmd.Start(); err != nil {
+			attached <- err
+			return
+		}
+		var rest strings.Builder
 		lines := bufio.NewScanner(said)
 		for n := 0; lines.Scan(); {
 			rest.WriteString(lines.Text() + "\n")
@@ -247,33 +255,24 @@ func strace(pids []string, record string) (stop func() error, err error) {
 			}
 		}
 		attached <- fmt.Errorf("strace: %s", strings.TrimSpace(rest.String()))
-		_, _ = io.Copy(io.Discard, said)
+		_ = cmd.Wait() // how it ended is our doing, or has been said
 	}()
 	stop = func() error {
 		time.Sleep(100 * time.Millisecond) // the last calls are on their way to the record
-		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return err
 		}
-		var exit *exec.ExitError
-		if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
-			return err
-		}
+		<-ended
 		return nil
 	}
 	select {
 	case err := <-attached:
 		if err != nil {
-			return nil, errors.Join(err, ignoreExit(cmd.Wait()))
+			<-ended
+			return nil, err
 		}
 	case <-time.After(10 * time.Second):
 		return nil, errors.Join(errors.New("strace didn't attach in 10 seconds to "+strconv.Itoa(len(pids))+" processes"), stop())
 	}
 	return stop, nil
-}
-
-func ignoreExit(err error) error {
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		return nil
-	}
-	return err
 }
