@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -11,12 +12,12 @@ import (
 	"docker2013/container"
 )
 
-// checkLinks refuses an image that has a symbolic link where LXC mounts something,
+// prepareRoot makes the working directory, and refuses an image that has a symbolic link where LXC mounts something,
 // or whose working directory is below /proc: LXC creates targets before it has
 // changed the root, so that the link led it out, and /proc/self/fd/N can be a
 // folder of the host that it has open (CVE-2024-21626). Nothing runs in the rootfs
 // yet that could change it afterwards.
-func checkLinks(r *container.Record) error {
+func prepareRoot(r *container.Record) error {
 	rootfs := r.Filesystem.RootFS
 	targets := []string{"/proc", "/sys", "/dev/pts", "/etc/resolv.conf"}
 	for _, m := range r.Config.Mounts {
@@ -41,6 +42,9 @@ func checkLinks(r *container.Record) error {
 	}
 	if strings.HasPrefix(where+"/", filepath.Join(rootfs, "proc")+"/") {
 		return fmt.Errorf("-w %s: /proc is no place to work in", r.Config.WorkingDir)
+	}
+	if err := os.MkdirAll(where, 0o755); err != nil { // LXC doesn't
+		return fmt.Errorf("-w %s: make it: %w", r.Config.WorkingDir, err)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	// In January 2013 a container had an empty network namespace, loopback down.
 	trace.Step(ctx, "network.attach", "mode", "none").End(nil)
 
-	if err := checkLinks(r); err != nil {
+	if err := prepareRoot(r); err != nil {
 		return nil, &container.StartError{Code: 125, Text: err.Error()}
 	}
 	if err := os.Remove(logPath(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
