@@ -176,10 +176,13 @@ type order struct{ Dir, Branches, Log string }
 
 const ready = "mounted"
 
-// take gives a process that waits, and starts the next one: that takes as long as a
-// mount may.
+// refill is how long after a mount the next process is started, if no unmount comes
+// before: its start would take a processor from the container's.
+const refill = 100 * time.Millisecond
+
+// take gives a process that waits.
 func (u *Fuse) take() (*server, error) {
-	defer func() { go u.wait() }()
+	time.AfterFunc(refill, u.wait)
 	select {
 	case s := <-u.waiting:
 		select {
@@ -192,8 +195,12 @@ func (u *Fuse) take() (*server, error) {
 	return u.spawn()
 }
 
-// wait starts a process that waits, unless there is one.
+// wait starts a process that waits, unless there is one: its start takes as long as
+// a mount may.
 func (u *Fuse) wait() {
+	if len(u.waiting) > 0 {
+		return
+	}
 	s, err := u.spawn()
 	if err != nil {
 		return // the next mount will say so
@@ -283,6 +290,7 @@ func (u *Fuse) unmount(ctx context.Context, fsys *container.Filesystem) error {
 			return err
 		}
 	}
+	go u.wait()
 	if info, err := os.Stat(logFile(fsys)); err == nil && info.Size() == 0 {
 		_ = os.Remove(logFile(fsys))
 	}

@@ -6,11 +6,11 @@ import "errors"
 var (
 	ErrMounted    = errors.New("file system already mounted")
 	ErrNotMounted = errors.New("file system not mounted")
-	ErrRunning    = errors.New("container is running")
-	ErrNotRunning = errors.New("container is not running")
-	ErrPaused     = errors.New("container is paused")
-	ErrNotPaused  = errors.New("container is not paused")
-	ErrRemoved    = errors.New("container has been removed")
+	ErrRunning    = errors.New("it is running")
+	ErrNotRunning = errors.New("it is not running")
+	ErrPaused     = errors.New("it is paused")
+	ErrNotPaused  = errors.New("it is not paused")
+	ErrRemoved    = errors.New("it has been removed")
 	ErrUnseen     = errors.New("it ended while no daemon was there to see it")
 )
 
