@@ -129,5 +129,5 @@ the user's own, which is root of a user namespace, below ~/.local/share/docker20
 the modern path only, no cgroups, so no limits, no pause and no statistics, and no AppArmor
 profile, which only root can load. Without newuidmap (the package uidmap) and a line in
 /etc/subuid and /etc/subgid it has one user and one group only: images with files of others
-can't be unpacked then, and -u is for nobody else. It goes on until it is ended: its PID is in the file lock.
+can't be unpacked then, and -u takes 0 alone. It goes on until it is ended: its PID is in the file lock.
 `
