@@ -119,9 +119,15 @@ commit, tar and cp speak of owners as the container does. There are no device no
 the host's, bind-mounted, and none can be made. What is mounted with -v keeps its owners,
 and is nobody's inside.
 
+An engine's bundle (` + "`docker2013 oci`" + `, podman's ` + "`--uidmap`" + `) brings ids of its own, and a root
+file system that is theirs already: there, as under runc, no mount maps owners. A device
+must be in the host's /dev. Who joins such a container's namespaces joins the user's last,
+since it takes his privileges for all others.
+
 ` + "`docker2013 --rootless run …`" + ` is for who isn't root at all: the client starts a daemon of
 the user's own, which is root of a user namespace, below ~/.local/share/docker2013. It has
-the modern path only, no cgroups, so no limits, no pause and no statistics; and without
-newuidmap and a line in /etc/subuid one user and one group only, so that images with
-files of others can't be unpacked. It goes on until it is ended: its PID is in the file lock.
+the modern path only, no cgroups, so no limits, no pause and no statistics, and no AppArmor
+profile, which only root can load. Without newuidmap (the package uidmap) and a line in
+/etc/subuid and /etc/subgid it has one user and one group only: images with files of others
+can't be unpacked then, and -u takes 0 alone. It goes on until it is ended: its PID is in the file lock.
 `
