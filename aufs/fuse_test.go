@@ -500,23 +500,6 @@ func pid(t testing.TB) int {
 	return 0
 }
 
-// stopped waits until all threads of a process have stopped: until then one may answer.
-func stopped(t testing.TB, pid int) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		running := false
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-		for _, task := range tasks {
-			status, err := os.ReadFile(task)
-			running = running || err == nil && !strings.Contains(string(status), "State:\tT")
-		}
-		if !running {
-			return
-		}
-	}
-	t.Fatalf("process %d doesn't stop", pid)
-}
-
 // A process that dies or stops is seen and reported; nothing hangs; what was mounted
 // can be unmounted, or mounted again.
 func TestDeadProcess(t *testing.T) {
