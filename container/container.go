@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -104,6 +106,9 @@ func (c *Container) Signal(sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
+	if c.config.Init && sig != syscall.SIGKILL {
+		awaitInit(r.process.Pid())
+	}
 	if err := r.process.Signal(sig); err != nil {
 		return fmt.Errorf("signal container %s: %w", c.id, err)
 	}
@@ -113,6 +118,23 @@ func (c *Container) Signal(sig syscall.Signal) error {
 		_ = r.process.Thaw()
 	}
 	return nil
+}
+
+// awaitInit waits, a second at most, until an init has its child: before that it is
+// a Go program that doesn't listen yet, and ends on a signal.
+func awaitInit(pid int) {
+	for range 1000 {
+		lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		for _, list := range lists {
+			if children, err := os.ReadFile(list); err == nil && len(children) > 0 {
+				return
+			}
+		}
+		if len(lists) == 0 { // it has ended
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // stopSignal is the one that asks it to end.

@@ -159,7 +159,7 @@ func run(ctx context.Context, o options) (err error) {
 		}
 		defer os.Remove(o.pidFile)
 	}
-	log.Info("ready", "calls", calls[0].Addr().String(), "http", daemon.HTTP, "root", root.Dir)
+	log.Info("ready", calls[0].Addr().Network(), calls[0].Addr().String(), "http", daemon.HTTP, "root", root.Dir)
 	daemon.Containers.StartWanted(ctx)
 	err = daemon.Run(ctx, web, calls...)
 	log.Info("stopping: ending all containers", "grace", dockerd2013.Grace.String())
