@@ -223,6 +223,12 @@ func TestLearn(t *testing.T) {
 	if err := syscall.Kill(daemon, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	for range 100 { // dead is who doesn't answer
+		if _, err := d.docker2013("version"); err != nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	m.press("r")
 	m.see(`(?s)✓ all of it is there.*the daemon had ended: it was started again`)
 	m.quit()
