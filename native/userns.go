@@ -71,7 +71,7 @@ func (w *writer) joinUserNamespace(s *specs.Spec) []specs.LinuxNamespace {
 			unshared |= nsFlags[ns.Type]
 		}
 	}
-	w.namespaces(append(joined, specs.LinuxNamespace{Type: specs.UserNamespace, Path: user}), -1, nil)
+	w.namespaces(append(joined, specs.LinuxNamespace{Type: specs.UserNamespace, Path: user}), nil)
 	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
 	w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
 	return left
