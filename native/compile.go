@@ -28,7 +28,6 @@ type Setup struct {
 	Sync        [2]int // written to, read from, where the parent has a part in it: see Sync…
 	Filter      []byte // seccomp's program, nil: none
 	Pidfd       int    // exec: of the container's first process
-	Net         int    // a network namespace that was made before: the new one
 	PidNS       int    // the PID namespace to be born in, where the configuration has a path
 	LastCap     int    // the highest capability of this kernel
 	Files       []bool // mount by mount: what is bound is no directory
@@ -45,7 +44,7 @@ type Setup struct {
 
 // NewSetup is one without descriptors.
 func NewSetup() Setup {
-	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, Net: -1, PidNS: -1, Wait: -1, User: UserNamespace{Ready: -1}}
+	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, PidNS: -1, Wait: -1, User: UserNamespace{Ready: -1}}
 }
 
 // writer writes a program, call by call.
@@ -113,7 +112,7 @@ func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
 	w.session(x)
 	w.joinCgroups(x.Tasks)
 	w.awaitIDs(s.Process, x.User)
-	w.namespaces(namespaces, x.Net, s.Linux.TimeOffsets)
+	w.namespaces(namespaces, s.Linux.TimeOffsets)
 	if !x.User.Is {
 		w.sysctls(s.Linux.Sysctl)
 	}
@@ -228,10 +227,10 @@ var nsFlags = map[specs.LinuxNamespaceType]uint64{
 // Namespaces are those that a container can have, sorted.
 func Namespaces() []specs.LinuxNamespaceType { return slices.Sorted(maps.Keys(nsFlags)) }
 
-// namespaces: new ones are made by the clone itself, but for the cgroup's, a
-// time namespace that is set and a network's that is ready (nets); others are joined, the mounts' late: the others' paths
+// namespaces: new ones are made by the clone itself, but for the cgroup's and a
+// time namespace that is set; others are joined, the mounts' late: the others' paths
 // are this one's; and the user's last, which takes the privileges for all others.
-func (w *writer) namespaces(list []specs.LinuxNamespace, net int, offsets map[string]specs.LinuxTimeOffset) {
+func (w *writer) namespaces(list []specs.LinuxNamespace, offsets map[string]specs.LinuxTimeOffset) {
 	var joins, late, last []func()
 	for _, ns := range list {
 		flag, ok := nsFlags[ns.Type]
@@ -242,8 +241,6 @@ func (w *writer) namespaces(list []specs.LinuxNamespace, net int, offsets map[st
 			w.call("make a cgroup namespace", unix.SYS_UNSHARE, launch.Number(flag))
 		case ns.Path == "" && ns.Type == specs.TimeNamespace && len(offsets) > 0:
 			w.clocks(offsets)
-		case ns.Path == "" && ns.Type == specs.NetworkNamespace && net >= 0:
-			w.call("join the network namespace made before", unix.SYS_SETNS, launch.File(net), launch.Number(flag))
 		case ns.Path == "":
 			w.p.Flags |= flag
 		case ns.Type == specs.PIDNamespace: // Setup.PidNS

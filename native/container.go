@@ -30,7 +30,6 @@ type process struct {
 	group  *cgroups.Group
 	conn   *shim.Conn
 	pid    int
-	newNet bool // it has had a network namespace of its own
 
 	ended chan struct{} // closed when exit is set
 	exit  container.Exit
@@ -154,9 +153,6 @@ func (p *process) Wait() container.Exit {
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
 func (p *process) Gone() {
 	<-p.gone
-	if p.newNet {
-		p.rt.nets.want() // for the next: whoever waited has the answer
-	}
 	err := p.group.End()
 	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
 		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
@@ -315,7 +311,7 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		return container.Exit{}, err
 	}
 	defer join.Close()
-	x, files := p.rt.setup(s, join, -1, filter)
+	x, files := p.rt.setup(s, join, filter)
 	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
 		if f == nil {
 			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

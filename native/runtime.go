@@ -28,7 +28,6 @@ type Runtime struct {
 	host    *cgroups.Host
 	parent  *cgroups.Parent
 	shims   *pool
-	nets    *nets
 	filters seccompbpf.Compiler
 	pids    func(id string) (int, error)
 	lastCap int
@@ -71,7 +70,7 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runtime{host: host, parent: parent, shims: shims, nets: newNets(o.Log), pids: o.Pid, lastCap: lastCap, log: o.Log}, nil
+	return &Runtime{host: host, parent: parent, shims: shims, pids: o.Pid, lastCap: lastCap, log: o.Log}, nil
 }
 
 // LastCapability is the highest of this kernel.
@@ -89,10 +88,9 @@ func LastCapability() (n int, err error) {
 // Name is "native".
 func (rt *Runtime) Name() string { return "native" }
 
-// Close removes the cgroups, and ends the shims and network namespaces that have no
-// container.
+// Close removes the cgroups and ends the shims that have no container.
 func (rt *Runtime) Close() error {
-	return errors.Join(rt.shims.close(), rt.nets.close(), rt.parent.Close())
+	return errors.Join(rt.shims.close(), rt.parent.Close())
 }
 
 func bundleDir(r *container.Record) string { return filepath.Join(r.Root, "bundle") }
@@ -174,18 +172,11 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	}
 	var code []byte
 	var files []int
-	net := -1
-	ownNet := other == nil && hasNewNet(s)
-	if ownNet {
-		if net = rt.nets.take(); net >= 0 {
-			defer unix.Close(net)
-		}
-	}
 	if other != nil {
 		step.Set("runtime", other.Path)
 	} else {
 		var program *launch.Program
-		if program, files, err = rt.program(r, s, join, net, held, trees); err != nil {
+		if program, files, err = rt.program(r, s, join, held, trees); err != nil {
 			return nil, err
 		}
 		code = program.Encode()
@@ -214,19 +205,18 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 		_, _ = os.Remove(filepath.Join(r.Root, shim.ListenFile)), os.Remove(filepath.Join(r.Root, shim.ExitFile))
 		return nil, isolate.End(startError(r.Path, err))
 	}
-	p.newNet = ownNet
 	isolate.Set("pid", p.pid)
 	isolate.End(nil)
 	return p, nil
 }
 
 // program is how we make the container ourselves, with its descriptors.
-func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, net int, held, trees []int) (*launch.Program, []int, error) {
+func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, held, trees []int) (*launch.Program, []int, error) {
 	filter, err := rt.filters.Compile(s.Linux.Seccomp)
 	if err != nil {
 		return nil, nil, err
 	}
-	x, files := rt.setup(s, join, net, filter, held...)
+	x, files := rt.setup(s, join, filter, held...)
 	x.Rootfs, x.Files = r.Filesystem.RootFS, Files(s.Mounts)
 	if pidNamespacePath(s) != "" {
 		x.PidNS = x.Stdio[0] - 1 // the last that is held
@@ -247,21 +237,6 @@ func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join
 	return program, files, err
 }
 
-// hasNewNet tells that the container gets a network namespace that one made before can
-// be: its owner is no user namespace of its own.
-func hasNewNet(s *specs.Spec) bool {
-	own := false
-	for _, ns := range s.Linux.Namespaces {
-		switch ns.Type {
-		case specs.UserNamespace:
-			return false
-		case specs.NetworkNamespace:
-			own = ns.Path == ""
-		}
-	}
-	return own
-}
-
 // otherRuntime is the one that makes the container in our place, nil: we do.
 func otherRuntime(r *container.Record) (*shim.Other, error) {
 	name := r.Config.Runtime
@@ -280,7 +255,7 @@ func otherRuntime(r *container.Record) (*shim.Other, error) {
 
 // setup collects the descriptors that go with a program. The shim appends the
 // standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, net int, filter []byte, more ...int) (x Setup, files []int) {
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x Setup, files []int) {
 	x = NewSetup()
 	x.Filter, x.Terminal, x.LastCap = filter, s.Process.Terminal, rt.lastCap
 	for _, fd := range join.Tasks {
@@ -290,10 +265,6 @@ func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, net int, filter []byt
 	if join.Into >= 0 {
 		x.Into = len(files)
 		files = append(files, join.Into)
-	}
-	if net >= 0 {
-		x.Net = len(files)
-		files = append(files, net)
 	}
 	files = append(files, more...)
 	n := len(files)

@@ -75,7 +75,7 @@ func (w *writer) joinFirst(s *specs.Spec) []specs.LinuxNamespace {
 	if len(user) > 0 {
 		w.labels(s.Process)
 	}
-	w.namespaces(append(joined, user...), -1, nil)
+	w.namespaces(append(joined, user...), nil)
 	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
 	if unshared&(unix.CLONE_NEWPID|unix.CLONE_NEWTIME) != 0 {
 		if w.p.PidNamespace >= 0 { // the number of a process there isn't ours

@@ -89,11 +89,7 @@ func (e *explainer) call(c *Call) {
 	case "clone", "clone3", "unshare":
 		e.newNamespaces(c)
 	case "setns":
-		words := "join the namespace " + descriptorPath(c.arg(0))
-		if strings.HasPrefix(words, "join the namespace net:[") && !e.madeNetwork() {
-			words = "join the network namespace that was made before" // see native's nets
-		}
-		one(Namespaces, "native.(*writer).namespaces", "", words)
+		one(Namespaces, "native.(*writer).namespaces", "", "join the namespace "+descriptorPath(c.arg(0)))
 	case "openat", "openat2":
 		e.files[file{c.Pid, number(c.Result)}] = descriptorPath(c.Result)
 	case "mkdir", "mkdirat", "write":
@@ -213,13 +209,6 @@ func (e *explainer) newNamespaces(c *Call) {
 	if strings.Contains(strings.Join(c.Args, ","), "CLONE_INTO_CGROUP") {
 		e.add(Deed{Idea: Cgroups, Calls: []string{c.Name}, Words: "born into its cgroup (v2)", Source: source})
 	}
-}
-
-// madeNetwork tells whether a network namespace has been made.
-func (e *explainer) madeNetwork() bool {
-	return slices.ContainsFunc(e.deeds, func(d Deed) bool {
-		return strings.HasPrefix(d.Words, "new namespaces:") && strings.Contains(d.Words, " network")
-	})
 }
 
 // cgroup understands what happens below /sys/fs/cgroup.
