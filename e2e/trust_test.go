@@ -36,6 +36,8 @@ func TestTrustDocument(t *testing.T) {
 // under runc too. One daemon serves them all.
 func TestTrust(t *testing.T) {
 	d := trustDaemon(t)
+	_, err := os.Stat("/sys/kernel/security/apparmor/profiles")
+	apparmor := err == nil
 	before := hostState(t)
 	modern := map[string]string{}
 	for _, path := range []string{"classic", "modern"} {
@@ -62,14 +64,16 @@ func TestTrust(t *testing.T) {
 		for _, s := range trust.Table {
 			for _, p := range s.Probes {
 				t.Run(path+"/"+p.Name, func(t *testing.T) {
-					if want := wanted(p.Classic, p.Modern); !trust.Is(answers[p.Name], want) {
+					// AppArmor refuses what else would be allowed, or refused by another.
+					stricter := apparmor && answers[p.Name] == "EACCES" && p.Modern != trust.Allowed
+					if want := wanted(p.Classic, p.Modern); !trust.Is(answers[p.Name], want) && !stricter {
 						t.Errorf("%s: the answer is %q, want %s", p.Tries, answers[p.Name], want)
 					}
 				})
 			}
 			for _, p := range s.Setups {
 				t.Run(path+"/"+p.Name, func(t *testing.T) {
-					if answer, want := d.setup(t, path, p), wanted(p.Classic, p.Modern); answer != want {
+					if answer, want := d.setup(t, path, p), wanted(p.Classic, p.Modern); !trust.Is(answer, want) {
 						t.Errorf("%s: the answer is %q, want %q", p.Tries, answer, want)
 					}
 				})
@@ -122,6 +126,9 @@ func trustDaemon(t *testing.T) *trusted {
 	d := &trusted{daemon: &daemon{work: work, cgroup: fmt.Sprintf("docker2013-test-%d-%d", os.Getpid(), daemons.Add(1))},
 		probe: filepath.Join(work, "probe"), capable: filepath.Join(work, "probe-with-caps")}
 	build := exec.Command("go", "build", "-trimpath", "-o", d.probe, "./trust/probe")
+	if built := filepath.Join(binaries, "trust-probe"); os.Getenv("DOCKER2013_BIN") != "" { // a machine without Go
+		build = exec.Command("cp", built, d.probe)
+	}
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the probe: %v\n%s", err, out)

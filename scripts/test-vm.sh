@@ -115,6 +115,8 @@ make_disk() {
 	local dir=$work/disk room
 	mkdir "$dir"
 	cp -r bin scripts/vm/init.sh "$dir"
+	CGO_ENABLED=0 go build -trimpath -o "$dir/bin/trust-probe" ./e2e/trust/probe
+	mkdir -p "$dir/tests/docs" && cp docs/trust.md "$dir/tests/docs"
 	for room in "${rooms[@]}"; do
 		mkdir -p "$dir/tests/$room"
 		go test -c -o "$dir/tests/$room/tests" "./$room"
