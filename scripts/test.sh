@@ -56,7 +56,7 @@ strict=()
 
 	# All of them take longer than all the rest together: make test-vm.
 	step "some tests in a virtual machine: Debian's kernel, cgroup v2 alone, AppArmor (make test-vm runs all)"
-	VM_ROOMS=${VM_ROOMS:-e2e} VM_RUN=${VM_RUN:-Test(Script|Modern)/^(smoke|life|options|devices|apparmor|userns)\$} scripts/test-vm.sh -json || status=1
+	VM_ROOMS=${VM_ROOMS:-e2e} VM_RUN=${VM_RUN:-^Test(Script|Modern|Rootless|OCI)\$/^(smoke|life|options|devices|apparmor|userns|own|subordinate)\$} scripts/test-vm.sh -json || status=1
 
 	exit "$status"
 } | go run ./scripts/testreport "${strict[@]}"
