@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,8 +32,8 @@ func rootlessDaemon(getenv func(string) string) (socket string, err error) {
 		}
 	}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
-			return socket, nil
+		if conn, err := net.Dial("unix", socket); err == nil { // that it is there doesn't say that anybody listens yet
+			return socket, conn.Close()
 		}
 		select {
 		case <-ended:
