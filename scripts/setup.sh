@@ -106,5 +106,5 @@ need_go_lxc() {
 }
 
 need_go
-need_packages lxc lxc-dev libseccomp-dev pkg-config gcc libc6-dev bash-static busybox-static xz-utils strace "$@"
+need_packages lxc lxc-dev libseccomp-dev pkg-config gcc libc6-dev bash-static busybox-static xz-utils strace iproute2 procps curl "$@"
 need_go_lxc

@@ -16,7 +16,7 @@
 set -euo pipefail
 . scripts/lib.sh
 
-packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils strace uidmap runc crun podman)
+packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-static busybox-static fuse3 xz-utils strace curl uidmap runc crun podman)
 read -ra rooms <<<"${VM_ROOMS:-cgroups evidence lxc native native/launch e2e}"
 package="in a virtual machine"
 cache=.cache/vm
