@@ -219,8 +219,8 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 		ended <- errors.Join(err, werr)
 	}()
 	stop := ctx.Done()
-	var again, kill <-chan time.Time
-	var running []string
+	var look, again, kill <-chan time.Time
+	var deaf []string
 	for {
 		select {
 		case text, ok := <-s.got:
@@ -245,13 +245,14 @@ func (s *Shell) Run(ctx context.Context, name, script string, line func(string))
 		case <-stop:
 			stop = nil
 			// The whole group: bash runs its traps when what it waits for has ended.
-			running = childrenOf(cmd.Process.Pid)
 			_ = unix.Kill(-cmd.Process.Pid, unix.SIGTERM)
-			again = time.After(time.Second)
+			look, again = time.After(100*time.Millisecond), time.After(time.Second)
 			kill = time.After(10 * time.Second) // as long as its traps may take on a busy machine
-		case <-again: // one that was just forked took it for bash, and lost it
+		case <-look: // one that was just being forked hasn't heard it, and bash waits for it
+			deaf = childrenOf(cmd.Process.Pid)
+		case <-again:
 			for _, child := range childrenOf(cmd.Process.Pid) {
-				if pid, err := strconv.Atoi(child); err == nil && slices.Contains(running, child) {
+				if pid, err := strconv.Atoi(child); err == nil && slices.Contains(deaf, child) {
 					_ = unix.Kill(pid, unix.SIGTERM)
 				}
 			}
