@@ -249,7 +249,7 @@ func TestCalls(t *testing.T) {
 	contains(t, root+"/mine", "2\n")
 
 	// Without a name, then with one.
-	fd, err := unix.Open(root+"/other", unix.O_TMPFILE|unix.O_RDWR, 0o640)
+	fd, err := unix.Open(root+"/other", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o640)
 	ok(t, err)
 	_, err = unix.Write(fd, []byte("tmp"))
 	ok(t, err)
@@ -403,7 +403,7 @@ func TestSeekDir(t *testing.T) {
 	var fds [2]int
 	for i := range fds {
 		var err error
-		fds[i], err = unix.Open(fsys.RootFS, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		fds[i], err = unix.Open(fsys.RootFS, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		ok(t, err)
 	}
 	places := read(fds[0])

@@ -409,7 +409,7 @@ func (w *world) handles(path string) {
 	}
 	if op == 3 && len(w.open[slot]) == 2 {
 		// A reader's fchmod copies up; overlayfs does by name what it may by handle.
-		fd, err := unix.Open(w.find(w.open[slot][0]), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		fd, err := unix.Open(w.find(w.open[slot][0]), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err == nil {
 			_ = unix.Fchmod(fd, 0o640)
 			_ = unix.Close(fd)

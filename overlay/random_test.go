@@ -164,7 +164,7 @@ func (w *world) fresh() string {
 
 // write doesn't follow a symlink (it could lead out) nor wait for a pipe's reader.
 func (w *world) write(path, text string) {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o644)
 	if err == nil {
 		_, _ = unix.Write(fd, []byte(text))
 		_ = unix.Close(fd)
