@@ -87,7 +87,12 @@ func TestCourse(t *testing.T) {
 			}
 		})
 	}
-	if took := time.Since(begin); took > courseTime {
+	cpu, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	emulated := strings.Contains(string(cpu), "QEMU TCG") // and so some five times slower
+	if took := time.Since(begin); took > courseTime && !emulated {
 		t.Errorf("the course took %s, want less than %s", took.Round(time.Second), courseTime)
 	} else {
 		t.Logf("the course took %s", took.Round(time.Second))
