@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -24,13 +25,13 @@ type Setup struct {
 	Into        int    // v2's
 	Stdio       [3]int // not with a terminal
 	Terminal    bool
-	Controlling bool   // stdio is a terminal of the daemon's: for exec
-	Sync        [2]int // written to, read from, where the parent has a part in it: see Sync…
-	Filter      []byte // seccomp's program, nil: none
-	Pidfd       int    // exec: of the container's first process
-	PidNS       int    // the PID namespace to be born in, where the configuration has a path
-	LastCap     int    // the highest capability of this kernel
-	Files       []bool // mount by mount: what is bound is no directory
+	Controlling bool           // stdio is a terminal of the daemon's: for exec
+	Sync        [2]int         // written to, read from, where the parent has a part in it: see Sync…
+	Filter      []byte         // seccomp's program, nil: none
+	Pidfd       int            // exec: of the container's first process
+	PidNS       int            // the PID namespace to be born in, where the configuration has a path
+	LastCap     capability.Cap // the highest capability of this kernel
+	Files       []bool         // mount by mount: what is bound is no directory
 
 	Hooks     bool // the parent has something to do when the environment is there
 	Wait      int  // a listening socket: wait for a connection before the program is executed

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -69,7 +70,7 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 	if err != nil {
 		t.Fatal(err)
 	}
-	lastCap, err := LastCapability()
+	lastCap, err := capability.LastCap()
 	if err != nil {
 		t.Fatal(err)
 	}

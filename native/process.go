@@ -185,7 +185,7 @@ func (w *writer) identity(s *specs.Spec, p *specs.Process, x Setup) {
 	sets := capabilitySets(p.Capabilities)
 	for c := range x.LastCap + 1 {
 		if sets.bounding&(1<<c) == 0 {
-			w.call("drop "+capability.Cap(c).String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAPBSET_DROP), launch.Number(c))
+			w.call("drop "+c.String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAPBSET_DROP), launch.Number(c))
 		}
 	}
 	w.call("keep capabilities over the change of user", unix.SYS_PRCTL, launch.Number(unix.PR_SET_KEEPCAPS), launch.Number(1))
@@ -203,7 +203,7 @@ func (w *writer) identity(s *specs.Spec, p *specs.Process, x Setup) {
 	w.call("set the capabilities", unix.SYS_CAPSET, launch.Bytes(capHeader()), launch.Bytes(sets.data()))
 	for c := range x.LastCap + 1 {
 		if sets.ambient&(1<<c) != 0 {
-			w.call("raise "+capability.Cap(c).String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAP_AMBIENT), launch.Number(unix.PR_CAP_AMBIENT_RAISE), launch.Number(c), launch.Number(0), launch.Number(0))
+			w.call("raise "+c.String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAP_AMBIENT), launch.Number(unix.PR_CAP_AMBIENT_RAISE), launch.Number(c), launch.Number(0), launch.Number(0))
 		}
 	}
 	umask := uint32(0o022)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,7 @@ type Runtime struct {
 	shims   *pool
 	filters seccompbpf.Compiler
 	pids    func(id string) (int, error)
-	lastCap int
+	lastCap capability.Cap
 	log     *slog.Logger
 }
 
@@ -58,31 +59,19 @@ func New(o Options) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	parent, err := host.Parent(o.Cgroup)
+	lastCap, err := capability.LastCap()
 	if err != nil {
 		return nil, err
 	}
-	lastCap, err := LastCapability()
+	parent, err := host.Parent(o.Cgroup)
 	if err != nil {
 		return nil, err
 	}
 	shims, err := newPool(o.Shim, o.Root, o.Log)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, parent.Close())
 	}
 	return &Runtime{host: host, parent: parent, shims: shims, pids: o.Pid, lastCap: lastCap, log: o.Log}, nil
-}
-
-// LastCapability is the highest of this kernel.
-func LastCapability() (n int, err error) {
-	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
-	if err == nil {
-		_, err = fmt.Sscan(string(data), &n)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("find the last capability: %w", err)
-	}
-	return n, nil
 }
 
 // Name is "native".

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
+	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -380,7 +381,7 @@ func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o St
 	if x.Filter, err = rt.filters.Compile(s.Linux.Seccomp); err != nil {
 		return nil, err
 	}
-	if x.LastCap, err = native.LastCapability(); err != nil {
+	if x.LastCap, err = capability.LastCap(); err != nil {
 		return nil, err
 	}
 	for _, fd := range join.Tasks {
