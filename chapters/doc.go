@@ -5,7 +5,8 @@
 //
 //	chapter.yaml   steps and exercises: what isn't prose, once for all languages
 //	en.md, zh.md   the prose, by the same ids
-//	files/         what its scripts need; optional
+//	files/         what its scripts need; optional. daemon.sh, for a daemon of
+//	               their own, all chapters find there
 //
 // # A step
 //

@@ -34,6 +34,9 @@ const markKey = "DOCKER2013_COURSE="
 //go:embed shell.sh
 var prelude []byte
 
+//go:embed daemon.sh
+var daemonScript []byte // among every chapter's files
+
 // Shell is the bash of one chapter or exercise on one path. It owns what its scripts
 // make, see the package's doc. Its methods are not for several goroutines.
 type Shell struct {
@@ -97,6 +100,9 @@ func (s *Shell) prepare(ctx context.Context, c *Chapter, path Path, fresh bool) 
 		if err := os.MkdirAll(filepath.Join(s.dir, sub), 0o755); err != nil {
 			return err
 		}
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "files", "daemon.sh"), daemonScript, 0o644); err != nil {
+		return err
 	}
 	if err := s.copyFiles(c); err != nil {
 		return err

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # daemon ROOT: starts a daemon of its own for ROOT, on free ports; its address is
 # then in ROOT.address, its PID in ROOT.pid, what it says in ROOT.log. It fails at
 # once where the daemon does.
