@@ -2,8 +2,11 @@ package evidence
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/sys/capability"
 
 	"docker2013/trace"
 )
@@ -11,21 +14,11 @@ import (
 // Caps is a set of capabilities: bit N is capability N of capabilities(7).
 type Caps uint64
 
-// capNames are the capabilities' names in the order of linux/capability.h,
-// without the CAP_ and in lower case, as lxc.cap.drop wants them.
-var capNames = [...]string{
-	"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill",
-	"setgid", "setuid", "setpcap", "linux_immutable", "net_bind_service",
-	"net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
-	"sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct",
-	"sys_admin", "sys_boot", "sys_nice", "sys_resource", "sys_time",
-	"sys_tty_config", "mknod", "lease", "audit_write", "audit_control",
-	"setfcap", "mac_override", "mac_admin", "syslog", "wake_alarm",
-	"block_suspend", "audit_read", "perfmon", "bpf", "checkpoint_restore",
-}
+// known are the capabilities that have a name, in the kernel's order.
+var known = capability.ListKnown()
 
 // AllCaps is every capability that has a name here.
-const AllCaps = Caps(1)<<len(capNames) - 1
+var AllCaps = Caps(1)<<len(known) - 1
 
 // Names lists the set's members in the kernel's order. One that is newer than
 // this program is called by its number.
@@ -34,8 +27,8 @@ func (c Caps) Names() []string {
 	for n := range 64 {
 		switch {
 		case c&(1<<n) == 0:
-		case n < len(capNames):
-			names = append(names, capNames[n])
+		case n < len(known):
+			names = append(names, known[n].String()) // as lxc.cap.drop wants it
 		default:
 			names = append(names, strconv.Itoa(n))
 		}
@@ -45,12 +38,8 @@ func (c Caps) Names() []string {
 
 // Has reports whether the named capability, such as "sys_admin", is in the set.
 func (c Caps) Has(name string) bool {
-	for n, known := range capNames {
-		if known == name {
-			return c&(1<<n) != 0
-		}
-	}
-	return false
+	n := slices.IndexFunc(known, func(k capability.Cap) bool { return k.String() == name })
+	return n >= 0 && c&(1<<n) != 0
 }
 
 // Privileges is what /proc/PID/status says of what a process may do.

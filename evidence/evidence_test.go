@@ -139,8 +139,8 @@ func TestCapsNames(t *testing.T) {
 			t.Errorf("%x: %q, want %q", uint64(c.set), got, c.want)
 		}
 	}
-	if len(capNames) != unix.CAP_LAST_CAP+1 {
-		t.Errorf("%d names for %d capabilities", len(capNames), unix.CAP_LAST_CAP+1)
+	if len(known) != unix.CAP_LAST_CAP+1 {
+		t.Errorf("%d names for %d capabilities", len(known), unix.CAP_LAST_CAP+1)
 	}
 }
 
