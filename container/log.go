@@ -44,12 +44,15 @@ func (r *logReader) length() (int64, error) {
 // closed.
 func (r *logReader) copyTo(ctx context.Context, w io.Writer, offset int64, over <-chan struct{}) error {
 	var grown <-chan struct{}
-	buf := make([]byte, 64<<10)
+	buf := make([]byte, 4<<10) // most say little
 	for {
 		// Asked first: what was written before the end is then seen.
 		last := isClosed(over)
 		n, err := r.copySome(ctx, w, offset, buf)
 		offset += n
+		if n > int64(len(buf)) {
+			buf = make([]byte, 64<<10)
+		}
 		switch {
 		case err != nil:
 			return err

@@ -108,7 +108,7 @@ var here = launch.Number(unix.AT_FDCWD)
 // What comes from the host is taken hold of while it can be named (take…). What it
 // is mounted on is looked up inside the new root alone. Then the host is left.
 func Compile(s *specs.Spec, x Setup) (*launch.Program, error) {
-	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.PidNS}}
+	w := &writer{p: launch.Program{Into: x.Into, PidNamespace: x.PidNS, Calls: make([]launch.Call, 0, 400)}} // most have 350
 	namespaces := w.joinFirst(s)
 	w.session(x)
 	w.joinCgroups(x.Tasks)

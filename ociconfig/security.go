@@ -121,12 +121,9 @@ func security(s *specs.Spec, c container.Config) error {
 		return nil
 	}
 	if profile == "" {
-		resolved, err := seccomp.GetDefaultProfile(s)
-		if err != nil {
-			return fmt.Errorf("the default seccomp profile: %w", err)
-		}
-		s.Linux.Seccomp = resolved
-		return nil
+		var err error
+		s.Linux.Seccomp, err = defaultFilter(s)
+		return err
 	}
 	text := profile
 	if !strings.HasPrefix(strings.TrimSpace(profile), "{") {
@@ -145,6 +142,30 @@ func security(s *specs.Spec, c container.Config) error {
 	}
 	s.Linux.Seccomp = resolved
 	return nil
+}
+
+// lastDefault is the default profile as it was resolved last: most containers have
+// the same capabilities.
+var lastDefault struct {
+	sync.Mutex
+	capabilities []string
+	filter       *specs.LinuxSeccomp
+}
+
+// defaultFilter is Docker's profile for a process of these capabilities. Nobody
+// changes it.
+func defaultFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
+	l := &lastDefault
+	l.Lock()
+	defer l.Unlock()
+	if l.filter == nil || !slices.Equal(l.capabilities, s.Process.Capabilities.Bounding) {
+		filter, err := seccomp.GetDefaultProfile(s)
+		if err != nil {
+			return nil, fmt.Errorf("the default seccomp profile: %w", err)
+		}
+		l.capabilities, l.filter = s.Process.Capabilities.Bounding, filter
+	}
+	return l.filter, nil
 }
 
 // defaultDevices are the nodes that every program expects.

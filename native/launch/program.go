@@ -115,14 +115,14 @@ func File(index int) Arg { return Arg{kind: kindFile, number: uint64(index)} }
 // Encode writes the program as bytes. The format is between a daemon and the shim
 // that it starts: it needn't last.
 func (p *Program) Encode() []byte {
-	e := encoder{}
+	e := encoder{make([]byte, 0, 32<<10)} // most are shorter
 	e.uint(p.Flags)
 	e.uint(uint64(p.Into + 1))
 	e.uint(uint64(p.PidNamespace + 1))
 	e.uint(uint64(len(p.Calls)))
 	for i := range p.Calls {
 		c := &p.Calls[i]
-		e.bytes([]byte(c.Name))
+		e.string(c.Name)
 		e.uint(uint64(c.Number))
 		e.uint(uint64(c.Keep))
 		e.uint(uint64(c.Skip))
@@ -161,6 +161,11 @@ func (e *encoder) bool(b bool) {
 	} else {
 		e.uint(0)
 	}
+}
+
+func (e *encoder) string(s string) {
+	e.uint(uint64(len(s)))
+	e.b = append(e.b, s...)
 }
 
 func (e *encoder) bytes(b []byte) {

@@ -101,7 +101,8 @@ func (c *Conn) Send(kind Kind, v any, program []byte, files ...int) error {
 	if err != nil {
 		return err
 	}
-	b := append([]byte{byte(kind)}, binary.AppendUvarint(nil, uint64(len(header)))...)
+	b := append(make([]byte, 0, 1+binary.MaxVarintLen64+len(header)+len(program)), byte(kind))
+	b = binary.AppendUvarint(b, uint64(len(header)))
 	b = append(append(b, header...), program...)
 	if len(b) > maxPacket {
 		return fmt.Errorf("an order of %d bytes is too long for a shim", len(b))

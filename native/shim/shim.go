@@ -52,14 +52,12 @@ const (
 
 // Main is the shim's life.
 func Main() {
-	// A thousand of us may run: little memory, and one thing at a time.
-	debug.SetGCPercent(20)
-	runtime.GOMAXPROCS(1)
+	runtime.GOMAXPROCS(1) // a thousand of us may run
 	conn, err := NewConn(Socket)
 	if err != nil {
 		os.Exit(2)
 	}
-	s := &shim{conns: map[*Conn]bool{conn: true}}
+	s := &shim{conns: map[*Conn]bool{conn: true}, rest: time.AfterFunc(idle, debug.FreeOSMemory)}
 	go s.serve(conn)
 	select {}
 }
@@ -77,8 +75,11 @@ type shim struct {
 	listener *Conn
 	input    *os.File // the writing end of its stdin, or its terminal; nil: none
 	execs    sync.WaitGroup
-	trim     *time.Timer // gives memory back
+	rest     *time.Timer // gives memory back when nothing has been asked for a while
 }
+
+// idle is how long a shim keeps the memory of what it did last.
+const idle = time.Second
 
 // serve obeys one daemon until it is gone.
 func (s *shim) serve(conn *Conn) {
@@ -87,6 +88,7 @@ func (s *shim) serve(conn *Conn) {
 		if err != nil {
 			break
 		}
+		s.rest.Reset(idle)
 		switch m.Kind {
 		case Start:
 			s.start(conn, m)
@@ -180,8 +182,6 @@ func (s *shim) launch(m Message) (*streams, error) {
 	s.mu.Unlock()
 	streams.pump()
 	go s.listen(listener)
-	// What the start has used, a container that stays needn't hold.
-	s.trim = time.AfterFunc(time.Second, debug.FreeOSMemory)
 	return streams, nil
 }
 
@@ -268,7 +268,6 @@ func (s *shim) closeInput() {
 // the kernel take down what is left.
 func (s *shim) wait(streams *streams) {
 	status := s.status()
-	s.trim.Stop()
 	s.closeInput()
 	lost := streams.finish()
 	if s.order.Other != nil {

@@ -20,31 +20,38 @@ import (
 // milliseconds, and most containers have it. Its zero value is ready for use.
 type Compiler struct {
 	mu   sync.Mutex
-	done map[string][]byte
+	same map[*specs.LinuxSeccomp][]byte
+	done map[string][]byte // by the profile's JSON
 }
 
-// Compile returns the program, an array of struct sock_filter; nil for nil.
+// remembered is how many profiles a Compiler remembers, before it begins anew.
+const remembered = 100
+
+// Compile returns the program, an array of struct sock_filter; nil for nil. A profile
+// that was compiled isn't changed any more.
 func (c *Compiler) Compile(p *specs.LinuxSeccomp) ([]byte, error) {
 	if p == nil {
 		return nil, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if program, ok := c.same[p]; ok {
+		return program, nil
+	}
+	if c.same == nil || len(c.same) >= remembered { // as many users' own profiles
+		c.same, c.done = map[*specs.LinuxSeccomp][]byte{}, map[string][]byte{}
 	}
 	key, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("compile seccomp filter: %w", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if program, ok := c.done[string(key)]; ok {
-		return program, nil
+	program, ok := c.done[string(key)]
+	if !ok {
+		if program, err = compile(p); err != nil {
+			return nil, fmt.Errorf("compile seccomp filter: %w", err)
+		}
 	}
-	program, err := compile(p)
-	if err != nil {
-		return nil, fmt.Errorf("compile seccomp filter: %w", err)
-	}
-	if c.done == nil || len(c.done) > 100 { // as many users' own profiles
-		c.done = map[string][]byte{}
-	}
-	c.done[string(key)] = program
+	c.same[p], c.done[string(key)] = program, program
 	return program, nil
 }
 
