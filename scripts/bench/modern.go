@@ -30,7 +30,7 @@ func (b *bencher) modern() error {
 		return err
 	}
 	rootfs := filepath.Join(b.root(), "containers", id, "rootfs")
-	err = pair("run --path modern against unshare", 1.5, b.docker()+" run --path modern base /bin/true",
+	err = bothWays("run --path modern against unshare", 1.5, b.docker()+" run --path modern base /bin/true",
 		"unshare -muinpf --mount-proc chroot "+rootfs+" /bin/true")
 	err = errors.Join(err, b.crun(id, rootfs))
 	if _, uerr := b.client("umount", id); uerr != nil {
