@@ -194,7 +194,11 @@ func (d *Daemon) CmdStats(ctx context.Context, c *rcli.Call) error {
 			if err != nil {
 				continue // it doesn't run
 			}
-			rows = append(rows, statsRow(ctr.Id(), s, s.CPU-before[ctr.Id()], now.Sub(at)))
+			used := s.CPU - before[ctr.Id()]
+			if used < 0 { // it was started again
+				used = s.CPU
+			}
+			rows = append(rows, statsRow(ctr.Id(), s, used, now.Sub(at)))
 			before[ctr.Id()] = s.CPU
 		}
 		at = now

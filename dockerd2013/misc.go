@@ -47,7 +47,11 @@ func (d *Daemon) CmdWeb(ctx context.Context, c *rcli.Call) error {
 		return err
 	}
 	if *address {
-		_, err := fmt.Fprintf(c.Stdout, "http://%s/\n", d.HTTP)
+		page := "http://" + d.HTTP + "/"
+		if strings.HasPrefix(d.HTTP, "/") { // a rootless daemon's
+			page = rcli.UnixPrefix + d.HTTP
+		}
+		_, err := fmt.Fprintln(c.Stdout, page)
 		return err
 	}
 	_, err := c.Stdout.Write(page)

@@ -165,7 +165,7 @@ func mountLine(m container.Mount) (string, error) {
 	}
 	if m.Type == "tmpfs" {
 		options = append([]string{"nosuid", "nodev", "noexec", "create=dir"}, options...)
-		return fmt.Sprintf("tmpfs %s tmpfs %s 0 0", target, strings.Join(options, ",")), nil
+		return fmt.Sprintf("tmpfs %s tmpfs %s 0 0", target, escape(strings.Join(options, ","))), nil
 	}
 	fi, err := os.Stat(m.Source)
 	if err != nil {
@@ -179,9 +179,9 @@ func mountLine(m container.Mount) (string, error) {
 	return fmt.Sprintf("%s %s none %s 0 0", escape(m.Source), target, strings.Join(options, ",")), nil
 }
 
-// escape writes a path as fstab(5) has it.
-func escape(path string) string {
-	return strings.NewReplacer(" ", `\040`, "\t", `\011`, `\`, `\134`).Replace(path)
+// escape writes a field as fstab(5) has it.
+func escape(field string) string {
+	return strings.NewReplacer(" ", `\040`, "\t", `\011`, `\`, `\134`).Replace(field)
 }
 
 func limit(n int64) string {
