@@ -235,7 +235,8 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 
 func (d *daemon) command(flags []string) *exec.Cmd {
 	args := []string{"--root", filepath.Join(d.work, "root"), "--cgroup-parent", d.cgroup, "--union", *union}
-	cmd := exec.Command(filepath.Join(binaries, "dockerd2013"), append(args, flags...)...)
+	// As people start daemons; a container shall hear signals all the same.
+	cmd := exec.Command("nohup", append(append([]string{filepath.Join(binaries, "dockerd2013")}, args...), flags...)...)
 	cmd.Dir = d.work
 	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH")) // for --runtime
 	return cmd

@@ -127,6 +127,10 @@ func run(ctx context.Context, o options) (err error) {
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		log.Warn("files that the daemon was started with stay open in containers", "err", err)
 	}
+	// What it had us ignore, as nohup(1) does, a container would ignore too. We still do.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	root, err := dockerd2013.OpenRoot(o.root)
 	if err != nil {
 		return err
