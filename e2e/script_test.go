@@ -235,8 +235,10 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 
 func (d *daemon) command(flags []string) *exec.Cmd {
 	args := []string{"--root", filepath.Join(d.work, "root"), "--cgroup-parent", d.cgroup, "--union", *union}
-	// As people start daemons; a container shall hear signals all the same.
-	cmd := exec.Command("nohup", append(append([]string{filepath.Join(binaries, "dockerd2013")}, args...), flags...)...)
+	// As careful people start daemons: a container shall have a root that all can enter,
+	// and hear signals, all the same.
+	script := []string{"-c", `umask 077; exec nohup "$@"`, "sh", filepath.Join(binaries, "dockerd2013")}
+	cmd := exec.Command("sh", append(append(script, args...), flags...)...)
 	cmd.Dir = d.work
 	cmd.Env = append(os.Environ(), "PATH="+binaries+":"+os.Getenv("PATH")) // for --runtime
 	return cmd

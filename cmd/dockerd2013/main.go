@@ -127,6 +127,8 @@ func run(ctx context.Context, o options) (err error) {
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		log.Warn("files that the daemon was started with stay open in containers", "err", err)
 	}
+	// Containers' roots are for everybody, and lxc-start leaves its mask to the container.
+	unix.Umask(0o022)
 	// What it had us ignore, as nohup(1) does, a container would ignore too. We still do.
 	if signal.Ignored(syscall.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
