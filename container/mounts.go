@@ -144,7 +144,7 @@ func (c *Container) WithRoot(ctx context.Context, f func(rootfs string) error) (
 	if err := c.mounts.acquire(ctx, c); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.mounts.release(ctx, c)) }()
+	defer func() { err = errors.Join(err, c.mounts.release(ctx, c), c.removeEnded(ctx)) }()
 	return f(filepath.Join(c.dir, "rootfs"))
 }
 
