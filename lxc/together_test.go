@@ -113,3 +113,24 @@ func TestRemovedBehindACommit(t *testing.T) {
 		t.Errorf("%d files, want %d", n, files)
 	}
 }
+
+// Whoever found a container just before it was removed hears that it was.
+func TestRemovedBeforeItIsAsked(t *testing.T) {
+	e := newEngine(t)
+	c := e.create(t, container.Config{}, "/bin/true")
+	if err := e.Remove(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Run(t.Context(), container.Attach{})
+	for name, err := range map[string]error{
+		"run":   err,
+		"logs":  c.Logs(t.Context(), io.Discard, io.Discard, true),
+		"start": c.Start(t.Context()),
+		"mount": c.Mount(t.Context()),
+		"cat":   c.WithRoot(t.Context(), func(string) error { return nil }),
+	} {
+		if !errors.Is(err, container.ErrRemoved) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
