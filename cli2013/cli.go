@@ -130,6 +130,8 @@ func (c *Client) status(call Call, err error) int {
 			c.fail(end.code, end)
 		}
 		return end.code
+	case errors.Is(err, syscall.EPIPE): // whoever read our output has gone
+		return 128 + int(syscall.SIGPIPE)
 	case call.Attached && errors.Is(err, rcli.ErrLost):
 		return c.fail(rcli.StatusOurs, fmt.Errorf("%w; the container may still run", err))
 	default:

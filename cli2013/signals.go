@@ -36,9 +36,14 @@ func (c *Client) signals(tty *terminal, call Call, session *rcli.Session) (ended
 	var take func(syscall.Signal)
 	switch {
 	case tty.raw():
-		// SIGPIPE too: stdout may be a pipe, and would kill before restore.
+		// SIGPIPE too: stdout may be a pipe, and would kill before restore. It doesn't say
+		// whose pipe broke, the daemon's connection or ours: Receive does.
 		wanted = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE}
-		take = func(sig syscall.Signal) { first(end, &endError{code: 128 + int(sig)}) }
+		take = func(sig syscall.Signal) {
+			if sig != syscall.SIGPIPE {
+				first(end, &endError{code: 128 + int(sig)})
+			}
+		}
 	case call.Attached:
 		wanted = []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 		take = forward(session, end, done)

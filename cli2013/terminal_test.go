@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -224,7 +225,7 @@ func TestRestore(t *testing.T) {
 		r.Close()
 		p := start(t, call, func(cmd *exec.Cmd) { cmd.Stdout = w })
 		w.Close()
-		if got := p.status(); got == 0 {
+		if got := p.status(); got != 128+int(syscall.SIGPIPE) {
 			t.Errorf("status %d", got)
 		}
 		if p.raw() {
@@ -241,6 +242,43 @@ func TestRestore(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		conn.Close()
+		p.until("docker2013: connection to the daemon lost")
+		if got := p.status(); got != 125 {
+			t.Errorf("status %d", got)
+		}
+		if p.raw() {
+			t.Error("the terminal stays raw")
+		}
+	})
+	// The client writes to the connection before it has read to its end.
+	t.Run("a daemon that has gone away", func(t *testing.T) {
+		l := silent(t)
+		call := call
+		call.Addr = l.addr
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p := start(t, call, func(cmd *exec.Cmd) { cmd.Stdout = w })
+		w.Close()
+		conn := (<-l.conns).(*net.TCPConn)
+		frame := append([]byte{1, 0, 0, 0, 0, 0, 0x80, 0}, make([]byte, 0x8000)...)
+		for range 4 { // twice what the pipe holds
+			conn.Write(frame)
+		}
+		for n := 0; n < 0x10000; time.Sleep(time.Millisecond) {
+			if n, err = unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn.SetLinger(0)
+		conn.Close()
+		for rows := range uint16(20) {
+			pty.Setsize(p.tty, &pty.Winsize{Rows: 30 + rows, Cols: 80})
+			time.Sleep(5 * time.Millisecond)
+		}
+		go io.Copy(io.Discard, r)
 		p.until("docker2013: connection to the daemon lost")
 		if got := p.status(); got != 125 {
 			t.Errorf("status %d", got)

@@ -3,7 +3,9 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 )
 
@@ -57,7 +59,7 @@ func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs) 
 }
 
 // outputs reads both of the container's logs, from where they were when it was
-// made.
+// made. They are closed already where outputs returns an error.
 type outputs struct {
 	stdout, stderr   *logReader
 	outFrom, errFrom int64
@@ -69,15 +71,18 @@ func (c *Container) outputs() (o *outputs, err error) {
 		if err != nil {
 			o.close()
 		}
+		if errors.Is(err, os.ErrNotExist) { // its folder isn't there
+			err = fmt.Errorf("container %s: %w", c.id, ErrRemoved)
+		}
 	}()
 	if o.stdout, err = openLog(filepath.Join(c.dir, "stdout"), c.store.watcher); err != nil {
-		return nil, err
+		return o, err
 	}
 	if o.stderr, err = openLog(filepath.Join(c.dir, "stderr"), c.store.watcher); err != nil {
-		return nil, err
+		return o, err
 	}
 	if o.outFrom, err = o.stdout.length(); err != nil {
-		return nil, err
+		return o, err
 	}
 	o.errFrom, err = o.stderr.length()
 	return o, err

@@ -39,6 +39,7 @@ type Container struct {
 	written int // how many of them the file has
 
 	updating sync.Mutex // one update at a time
+	pausing  sync.Mutex // the kernel's state and the record's change together
 	layering sync.Mutex // held while a layer is read: the one who paused lets go on
 
 	flushing sync.Mutex
@@ -212,6 +213,8 @@ func (c *Container) setPaused(to bool, already error, do func(Process) error) er
 	if err != nil {
 		return err
 	}
+	c.pausing.Lock()
+	defer c.pausing.Unlock()
 	if c.Record().State.Paused == to {
 		return fmt.Errorf("container %s: %w", c.id, already)
 	}

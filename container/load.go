@@ -56,12 +56,14 @@ func (s *Store) open(ctx context.Context, dir string) {
 		s.opts.Log.Error("container can't be loaded; its folder is left alone", "dir", dir, "err", err)
 		return
 	}
-	if err := c.restore(ctx); err != nil {
-		s.opts.Log.Error("restore container", "container", c.id, "err", err)
-	}
+	s.mu.Lock() // those that were adopted end meanwhile
 	s.list[c.id] = c
 	if name := c.record.Name; name != "" {
 		s.names[name] = c
+	}
+	s.mu.Unlock()
+	if err := c.restore(ctx); err != nil {
+		s.opts.Log.Error("restore container", "container", c.id, "err", err)
 	}
 }
 
@@ -145,10 +147,18 @@ func (c *Container) restore(ctx context.Context) error {
 	if err == nil && mounted {
 		err = c.unmount(ctx)
 	}
-	if !c.record.State.Running && !known {
-		return err
+	if c.record.State.Running || known {
+		err = errors.Join(err, c.ended(end, ended))
 	}
-	serr := c.change(func(r *Record) {
+	if err == nil {
+		err = c.removeEnded(ctx)
+	}
+	return err
+}
+
+// ended notes how a run ended that no daemon watched.
+func (c *Container) ended(end Exit, told *EndedError) error {
+	err := c.change(func(r *Record) {
 		r.State.Running, r.State.Paused, r.State.Pid = false, false, 0
 		r.State.ExitCode, r.State.FinishedAt = end.Code, time.Now()
 		r.State.Error = ""
@@ -156,13 +166,13 @@ func (c *Container) restore(ctx context.Context) error {
 			r.State.Error = end.Err.Error()
 		}
 	})
-	if serr == nil {
-		serr = c.flush()
+	if err == nil {
+		err = c.flush()
 	}
-	if serr == nil && known && ended.Forget != nil {
-		serr = ended.Forget()
+	if err == nil && told != nil && told.Forget != nil {
+		err = told.Forget()
 	}
-	return errors.Join(err, serr)
+	return err
 }
 
 // adopt takes up a container that another daemon started.

@@ -52,7 +52,12 @@ func (m *mounts) byHandOnly() bool {
 }
 
 func (c *Container) mount(ctx context.Context) error {
-	fsys := c.Record().Filesystem
+	c.mu.Lock()
+	removed, fsys := c.removed, c.record.Filesystem
+	c.mu.Unlock()
+	if removed {
+		return fmt.Errorf("mount container %s: %w", c.id, ErrRemoved)
+	}
 	was := fsys.Union
 	if err := c.union.Mount(ctx, &fsys); err != nil {
 		return fmt.Errorf("mount container %s: %w", c.id, err)
@@ -144,7 +149,7 @@ func (c *Container) WithRoot(ctx context.Context, f func(rootfs string) error) (
 	if err := c.mounts.acquire(ctx, c); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.mounts.release(ctx, c)) }()
+	defer func() { err = errors.Join(err, c.mounts.release(ctx, c), c.removeEnded(ctx)) }()
 	return f(filepath.Join(c.dir, "rootfs"))
 }
 

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 // After another error the container is gone all the same; what couldn't be
 // deleted of its folder, the next daemon's start tries again.
 func (s *Store) Remove(ctx context.Context, c *Container) error {
+	c.layering.Lock() // what vanishes while a layer is read isn't in it
+	defer c.layering.Unlock()
 	c.mounts.mu.Lock()
 	defer c.mounts.mu.Unlock()
 	if c.mounts.users == 0 {
@@ -42,6 +45,22 @@ func (s *Store) Remove(ctx context.Context, c *Container) error {
 		return fmt.Errorf("remove container %s: %w", c.id, err)
 	}
 	return durable.SyncDir(s.root)
+}
+
+// removeEnded removes a container of `run --rm` whose run is over. Where it runs again,
+// or somebody looks into its file system, their end does it.
+func (c *Container) removeEnded(ctx context.Context) error {
+	c.mu.Lock()
+	over := c.config.AutoRemove && c.run == nil && !c.record.State.FinishedAt.IsZero()
+	c.mu.Unlock()
+	if !over {
+		return nil
+	}
+	err := c.store.Remove(ctx, c)
+	if errors.Is(err, ErrRemoved) || errors.Is(err, ErrRunning) || errors.Is(err, ErrMounted) {
+		return nil
+	}
+	return err
 }
 
 // retire ends the container's record: nothing changes it any more, and its folder

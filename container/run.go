@@ -13,7 +13,7 @@ import (
 
 // run is one life of a container's process, from Start until it is cleaned up.
 type run struct {
-	started chan struct{} // closed when process is set, or done is closed
+	started chan struct{} // closed when process is set, or there will be none
 	ended   chan struct{} // closed when the last process has ended and its output is in the logs
 	done    chan struct{} // closed when everything of the run is gone
 	process Process
@@ -148,13 +148,11 @@ func (c *Container) failed(ctx context.Context, r *run, cause error) error {
 		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now()}
 	})
 	c.vacate()
-	var err error
-	if c.config.AutoRemove {
-		err = c.store.Remove(ctx, c)
-	} else {
+	close(r.started) // who waits for it may have what is needed to remove it
+	err := c.removeEnded(ctx)
+	if err == nil {
 		err = c.flush()
 	}
-	close(r.started)
 	close(r.ended)
 	close(r.done)
 	return unlessRemoved(err)
@@ -203,8 +201,8 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	}
 	cleanup := trace.Step(ctx, "container.cleanup", "dir", c.dir, "rw", filepath.Join(c.dir, "rw"))
 	c.vacate()
-	if err == nil && c.config.AutoRemove {
-		err = c.store.Remove(ctx, c)
+	if err == nil {
+		err = c.removeEnded(ctx)
 	}
 	cleanup.End(err)
 	close(r.done)

@@ -47,7 +47,7 @@ func ended(code int, err error) error {
 		return &rcli.Exit{Code: se.Code, Err: se}
 	}
 	if err != nil {
-		if code == 0 || code == container.ExitUnknown && errors.Is(err, container.ErrRunning) {
+		if code == 0 || code == container.ExitUnknown && (errors.Is(err, container.ErrRunning) || errors.Is(err, container.ErrRemoved)) {
 			code = rcli.StatusOurs
 		}
 		return &rcli.Exit{Code: code, Err: err}

@@ -8,13 +8,15 @@ import (
 	"sync"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"docker2013/container"
 	"docker2013/rcli"
 )
 
 // exec runs e with the call's streams: pipes, or one pseudo-terminal. Nothing of
-// it is logged; it belongs to the call and not to the container.
+// it is logged; it belongs to the call and not to the container. So when the client
+// goes, its terminal hangs up, or its pipes break.
 func (d *Daemon) exec(ctx context.Context, c *rcli.Call, ctr *container.Container, e container.Exec, in io.Reader, tty bool) (int, error) {
 	s := &execStreams{over: make(chan struct{})}
 	defer s.close()
@@ -26,6 +28,7 @@ func (d *Daemon) exec(ctx context.Context, c *rcli.Call, ctr *container.Containe
 	if e.Streams, err = open(c, in); err != nil {
 		return rcli.StatusOurs, err
 	}
+	defer context.AfterFunc(ctx, s.hangUp)()
 	exit, err := ctr.Exec(ctx, e)
 	s.closeTheirs() // now only the program's descendants hold the ends
 	s.output.Wait()
@@ -39,15 +42,18 @@ func (d *Daemon) exec(ctx context.Context, c *rcli.Call, ctr *container.Containe
 type execStreams struct {
 	ours, theirs []*os.File
 	output       sync.WaitGroup
-	resizing     sync.WaitGroup
 	over         chan struct{} // closed at the end
 }
 
-// close closes what is open: pipes and terminals, in which we buffer nothing.
+// close closes what is open.
 func (s *execStreams) close() {
 	close(s.over)
-	s.resizing.Wait() // whose descriptor must not be another file's by then
 	s.closeTheirs()
+	s.hangUp()
+}
+
+// hangUp closes our side: pipes and terminals, in which we buffer nothing.
+func (s *execStreams) hangUp() {
 	for _, f := range s.ours {
 		_ = f.Close()
 	}
@@ -71,14 +77,24 @@ func (s *execStreams) openTerminal(c *rcli.Call, in io.Reader) (container.Stream
 	if err != nil {
 		return container.Streams{}, fmt.Errorf("open a terminal: %w", err)
 	}
-	s.ours, s.theirs = []*os.File{master}, []*os.File{slave}
-	resize := func(w container.Window) {
-		_ = pty.Setsize(master, &pty.Winsize{Rows: w.Rows, Cols: w.Cols}) // it may be over
+	s.theirs = []*os.File{slave}
+	if master, err = nonblocking(master); err != nil {
+		return container.Streams{}, fmt.Errorf("open a terminal: %w", err)
+	}
+	s.ours = []*os.File{master}
+	raw, err := master.SyscallConn()
+	if err != nil {
+		return container.Streams{}, fmt.Errorf("open a terminal: %w", err)
+	}
+	resize := func(w container.Window) { // or it is over
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: w.Rows, Col: w.Cols})
+		})
 	}
 	if size := firstSize(c); size != (container.Window{}) {
 		resize(size)
 	}
-	s.resizing.Go(func() {
+	go func() {
 		for {
 			select {
 			case w := <-c.Resize:
@@ -87,12 +103,23 @@ func (s *execStreams) openTerminal(c *rcli.Call, in io.Reader) (container.Stream
 				return
 			}
 		}
-	})
+	}()
 	if in != nil {
 		go func() { _, _ = io.Copy(master, in) }() // ends with the call
 	}
 	s.copy(c.Stdout, master)
 	return container.Streams{In: slave, Out: slave, Err: slave, Terminal: true}, nil
+}
+
+// nonblocking is a terminal whose Close ends a read that is under way. It takes over f,
+// which the library has made a blocking one.
+func nonblocking(f *os.File) (*os.File, error) {
+	defer f.Close() // a second name from here on
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), err
 }
 
 // openPipes makes a pipe for each stream; without in there is no input.

@@ -125,10 +125,10 @@ func (p *process) reap(wait func() error) {
 		p.pidfd = -1
 	}
 	p.mu.Unlock()
-	if werr != nil { // else LXC has cleaned up
-		if err := p.rt.sweep(p.id); err != nil {
-			p.rt.log.Error("clean up after lxc-start", "container", p.id, "err", err)
-		}
+	// LXC has cleaned up, but it leaves a cgroup that an exec was just joining, and
+	// could never start the container again.
+	if err := p.rt.sweepIfThere(p.id); err != nil {
+		p.rt.log.Error("clean up after lxc-start", "container", p.id, "err", err)
 	}
 	close(p.gone)
 }

@@ -39,12 +39,15 @@ type process struct {
 	pidfd int      // of the first process, -1: it has ended
 	input *os.File // its stdin or its terminal, nil: none
 	execs map[uint64]*execution
-	next  uint64
 }
 
 // attach hears from a shim what it has, and listens from then on.
 func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.Conn) (*process, error) {
 	m, err := conn.Receive()
+	for err == nil && isExec(m.Kind) { // of the shim's last container: the order came when that had just ended
+		shim.CloseAll(m.Files)
+		m, err = conn.Receive()
+	}
 	if err == nil && m.Kind == shim.Failed {
 		var f shim.FailedNote
 		if err = m.Read(&f); err == nil {
@@ -69,6 +72,11 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 	}
 	go p.listen()
 	return p, nil
+}
+
+// isExec reports whether a message is about a further process.
+func isExec(k shim.Kind) bool {
+	return k == shim.ExecStart || k == shim.ExecFailed || k == shim.ExecExited
 }
 
 func failure(f shim.FailedNote) error {
@@ -335,8 +343,7 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	}
 	x.Pidfd = len(files)
 	files = append(files, p.pidfd)
-	p.next++
-	id, x2 := p.next, &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
+	id, x2 := p.rt.execs.Add(1), &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
 	p.execs[id] = x2
 	program, err := CompileExec(s, x)
 	if err == nil {

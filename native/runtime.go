@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/moby/sys/capability"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -32,6 +33,7 @@ type Runtime struct {
 	filters seccompbpf.Compiler
 	pids    func(id string) (int, error)
 	lastCap capability.Cap
+	execs   atomic.Uint64 // the last one's id; a shim has several containers, one after the other
 	log     *slog.Logger
 }
 
