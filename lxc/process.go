@@ -187,7 +187,7 @@ func (p *process) Input() io.WriteCloser {
 func (p *process) Resize(w container.Window) error { return p.io.resize(w) }
 
 // Gone returns when lxc-start has ended, and its cgroups with it.
-func (p *process) Gone() {
+func (p *process) Gone(bool) {
 	<-p.gone
 	p.io.finish()
 	p.io.removePipes()

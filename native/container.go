@@ -151,10 +151,14 @@ func (p *process) Wait() container.Exit {
 }
 
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
-func (p *process) Gone() {
+func (p *process) Gone(recorded bool) {
 	<-p.gone
 	err := p.group.End()
-	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
+	names := []string{shim.ListenFile}
+	if recorded {
+		names = append(names, shim.ExitFile)
+	}
+	for _, name := range names {
 		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}

@@ -381,7 +381,7 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 		return nil, errors.Join(gone, err)
 	}
 	forget := func() error { return os.Remove(filepath.Join(r.Root, shim.ExitFile)) }
-	return nil, &container.EndedError{Exit: exitOf(note), Err: gone, Forget: forget}
+	return nil, &container.EndedError{Exit: exitOf(note), At: note.At, Err: gone, Forget: forget}
 }
 
 func exitOf(note shim.ExitNote) container.Exit {
