@@ -99,7 +99,7 @@ type Exec struct {
 type Exit struct {
 	Code      int   // exit status, 128+N after signal N, ExitUnknown
 	OOMKilled bool  // the kernel killed one of its processes for memory
-	Err       error // a *StartError, or why Code is not known
+	Err       error // a *StartError, why Code is not known, or what of its output was lost
 }
 
 // EndedError is what Adopt fails with when the container has ended and it is known

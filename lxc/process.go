@@ -172,6 +172,9 @@ func (p *process) Wait() container.Exit {
 		<-p.gone // LXC itself passes the terminal's last bytes on
 	}
 	p.io.finish()
+	if lost := p.io.lost(); lost != nil {
+		exit.Err = errors.Join(exit.Err, lost)
+	}
 	return exit
 }
 

@@ -81,7 +81,8 @@ func failure(f shim.FailedNote) error {
 // listen hears the shim until it has gone.
 func (p *process) listen() {
 	exit := container.Exit{Code: container.ExitUnknown, Err: errors.New("its shim ended before it could tell the exit status")}
-	for exited := false; !exited; {
+	exited := false
+	for !exited {
 		m, err := p.conn.Receive()
 		if err != nil {
 			break
@@ -102,7 +103,7 @@ func (p *process) listen() {
 		}
 		exited = m.Kind == shim.Exited
 	}
-	if exit.Err != nil { // without its shim nobody can know how it goes on
+	if !exited { // without its shim nobody can know how it goes on
 		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // where there are no cgroups
 		exit.Err = errors.Join(exit.Err, p.group.Kill(), p.conn.Close())
 	}
@@ -121,7 +122,7 @@ func (p *process) listen() {
 	p.mu.Unlock()
 	p.exit = exit
 	close(p.ended)
-	if exit.Err == nil {
+	if exited {
 		p.release()
 	}
 	close(p.gone)

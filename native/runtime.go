@@ -389,5 +389,8 @@ func exitOf(note shim.ExitNote) container.Exit {
 	if note.Status.Signaled() {
 		exit.Code = 128 + int(note.Status.Signal())
 	}
+	if note.Lost != "" {
+		exit.Err = fmt.Errorf("output was lost: %s", note.Lost)
+	}
 	return exit
 }
