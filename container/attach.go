@@ -63,8 +63,8 @@ type outputs struct {
 	outFrom, errFrom int64
 }
 
-func (c *Container) outputs() (o *outputs, err error) {
-	o = &outputs{}
+func (c *Container) outputs() (_ *outputs, err error) {
+	o := &outputs{}
 	defer func() {
 		if err != nil {
 			o.close()
