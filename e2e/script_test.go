@@ -215,6 +215,15 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(d.cmd.Process.Kill())
 		<-d.exited
 		d.cmd = nil
+		// A child that it was just making has its sockets until it is a program of its own.
+		for range 500 {
+			conn, err := net.Dial("tcp", d.tcp)
+			if err != nil {
+				break
+			}
+			_ = conn.Close()
+			time.Sleep(10 * time.Millisecond)
+		}
 	case "refuses":
 		cmd := d.command(args[1:])
 		var stderr bytes.Buffer
