@@ -242,6 +242,15 @@ func TestCreateFails(t *testing.T) {
 	}
 }
 
+// A parent that can't be made is an error.
+func TestParentFails(t *testing.T) {
+	for name, host := range hosts(t) {
+		if p, err := host.Parent("cgroup.procs/x"); err == nil || p != nil {
+			t.Errorf("%s: %v, %v; want an error", name, p, err)
+		}
+	}
+}
+
 // BenchmarkCreate is what a container's start waits for.
 func BenchmarkCreate(b *testing.B) {
 	host, err := Detect()

@@ -89,8 +89,8 @@ type Parent struct {
 
 // Parent makes the cgroup name in every hierarchy, unless it is there; "" is the
 // root. On v2 it hands all controllers down.
-func (h *Host) Parent(name string) (p *Parent, err error) {
-	p = &Parent{host: h, name: name}
+func (h *Host) Parent(name string) (_ *Parent, err error) {
+	p := &Parent{host: h, name: name}
 	defer func() {
 		if err != nil {
 			p.closeDirs()

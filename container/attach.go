@@ -59,14 +59,14 @@ func (c *Container) stream(ctx context.Context, r *run, a Attach, out *outputs) 
 }
 
 // outputs reads both of the container's logs, from where they were when it was
-// made. They are closed already where outputs returns an error.
+// made.
 type outputs struct {
 	stdout, stderr   *logReader
 	outFrom, errFrom int64
 }
 
-func (c *Container) outputs() (o *outputs, err error) {
-	o = &outputs{}
+func (c *Container) outputs() (_ *outputs, err error) {
+	o := &outputs{}
 	defer func() {
 		if err != nil {
 			o.close()
@@ -76,16 +76,18 @@ func (c *Container) outputs() (o *outputs, err error) {
 		}
 	}()
 	if o.stdout, err = openLog(filepath.Join(c.dir, "stdout"), c.store.watcher); err != nil {
-		return o, err
+		return nil, err
 	}
 	if o.stderr, err = openLog(filepath.Join(c.dir, "stderr"), c.store.watcher); err != nil {
-		return o, err
+		return nil, err
 	}
 	if o.outFrom, err = o.stdout.length(); err != nil {
-		return o, err
+		return nil, err
 	}
-	o.errFrom, err = o.stderr.length()
-	return o, err
+	if o.errFrom, err = o.stderr.length(); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
 func (o *outputs) close() {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,9 @@ type Container struct {
 
 	flushing sync.Mutex
 	flushed  int // how many of the changes are durable
+
+	saving  atomic.Bool // soon
+	unsaved atomic.Bool // the disk has refused, and the log says so
 }
 
 // Id is the container's name, 8 hex digits, and its default hostname.
@@ -226,15 +230,14 @@ func (c *Container) setPaused(to bool, already error, do func(Process) error) er
 		}
 		return fmt.Errorf("container %s: %w", c.id, err)
 	}
-	if err := c.change(func(rec *Record) { rec.State.Paused = to && rec.State.Running }); err != nil {
-		return err
-	}
+	c.remember(func(rec *Record) { rec.State.Paused = to && rec.State.Running })
 	if to {
 		c.emit(ActionPause, nil)
 	} else {
 		c.emit(ActionUnpause, nil)
 	}
-	return c.flush()
+	c.save()
+	return nil
 }
 
 // Exec runs a further program in the container and returns how it ended.

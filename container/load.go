@@ -132,15 +132,19 @@ func (c *Container) restore(ctx context.Context) error {
 	record := c.record // the process keeps what it is given, and this one changes
 	process, err := c.runtime.Adopt(ctx, &record)
 	if err == nil {
-		return c.adopt(ctx, process)
+		c.adopt(ctx, process)
+		return nil
 	}
 	if !errors.Is(err, ErrNotRunning) {
 		return err
 	}
-	end := Exit{Code: ExitUnknown, Err: ErrUnseen}
+	end, at := Exit{Code: ExitUnknown, Err: ErrUnseen}, time.Now()
 	ended, known := errors.AsType[*EndedError](err)
 	if known {
 		end = ended.Exit
+	}
+	if known && !ended.At.IsZero() {
+		at = ended.At
 	}
 	fsys := c.record.Filesystem
 	mounted, err := c.union.Mounted(&fsys)
@@ -148,7 +152,7 @@ func (c *Container) restore(ctx context.Context) error {
 		err = c.unmount(ctx)
 	}
 	if c.record.State.Running || known {
-		err = errors.Join(err, c.ended(end, ended))
+		err = errors.Join(err, c.ended(end, at, ended))
 	}
 	if err == nil {
 		err = c.removeEnded(ctx)
@@ -156,41 +160,36 @@ func (c *Container) restore(ctx context.Context) error {
 	return err
 }
 
-// ended notes how a run ended that no daemon watched.
-func (c *Container) ended(end Exit, told *EndedError) error {
-	err := c.change(func(r *Record) {
+// ended notes how and when a run ended that no daemon watched.
+func (c *Container) ended(end Exit, at time.Time, told *EndedError) error {
+	c.remember(func(r *Record) {
 		r.State.Running, r.State.Paused, r.State.Pid = false, false, 0
-		r.State.ExitCode, r.State.FinishedAt = end.Code, time.Now()
+		r.State.ExitCode, r.State.FinishedAt = end.Code, at
 		r.State.Error = ""
 		if end.Err != nil {
 			r.State.Error = end.Err.Error()
 		}
 	})
-	if err == nil {
-		err = c.flush()
+	c.save()
+	if c.unsaved.Load() || told == nil || told.Forget == nil {
+		return nil
 	}
-	if err == nil && told != nil && told.Forget != nil {
-		err = told.Forget()
-	}
-	return err
+	return told.Forget()
 }
 
 // adopt takes up a container that another daemon started.
-func (c *Container) adopt(ctx context.Context, process Process) error {
+func (c *Container) adopt(ctx context.Context, process Process) {
 	r := newRun()
 	r.process = process
 	c.run = r
 	c.mounts.users = 1 // its root
 	close(r.started)
-	err := c.change(func(rec *Record) {
+	c.remember(func(rec *Record) {
 		rec.State.Running, rec.State.Pid = true, process.Pid()
 		if rec.State.StartedAt.IsZero() {
 			rec.State.StartedAt = time.Now()
 		}
 	})
 	go c.monitor(context.WithoutCancel(c.ctx(ctx)), r)
-	if err != nil {
-		return err
-	}
-	return c.flush()
+	c.save()
 }

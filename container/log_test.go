@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -119,4 +120,15 @@ func readerOf(t *testing.T, path string, w *watcher) *logReader {
 	}
 	t.Cleanup(r.close)
 	return r
+}
+
+// A log that can't be opened, for lack of files or whatever else, is an error.
+func TestOutputsThatCantBeOpened(t *testing.T) {
+	c := &Container{dir: t.TempDir(), store: &Store{}}
+	if err := os.Mkdir(filepath.Join(c.dir, "stderr"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := c.outputs(); !errors.Is(err, syscall.EISDIR) || out != nil {
+		t.Errorf("outputs %v, %v; want %v", out, err, syscall.EISDIR)
+	}
 }

@@ -43,8 +43,11 @@ func (s *Store) Rename(c *Container, name string) error {
 	}
 	s.mu.Unlock()
 
-	old := name // to be given back, should the record not be saved
+	var old string
 	err := c.change(func(r *Record) { old, r.Name = r.Name, name })
+	if err != nil {
+		old = name // given back
+	}
 	s.mu.Lock()
 	delete(s.names, old)
 	s.mu.Unlock()

@@ -45,7 +45,17 @@ func (c *Container) stoppedByUser() error {
 	if c.store.closing.Load() {
 		return nil // the daemon's end is nobody's wish
 	}
-	return c.change(func(r *Record) { r.State.Stopped = true })
+	c.mu.Lock()
+	removed := c.removed
+	c.mu.Unlock()
+	if removed {
+		return ErrRemoved
+	}
+	c.remember(func(r *Record) { r.State.Stopped = true })
+	if c.write() != nil {
+		c.saveAfter(saveAgain)
+	}
+	return nil
 }
 
 // again starts the container after the end of a run, if its policy wants so.
@@ -56,7 +66,7 @@ func (c *Container) again(ctx context.Context) {
 		return
 	}
 	restarts := r.Restarts + 1
-	if s.FinishedAt.Sub(s.StartedAt) > restartGood {
+	if !s.StartedAt.IsZero() && s.FinishedAt.Sub(s.StartedAt) > restartGood {
 		restarts = 1
 	}
 	pause := min(time.Duration(float64(restartPause)*math.Pow(2, float64(min(restarts-1, 20)))), restartMost)
@@ -65,15 +75,14 @@ func (c *Container) again(ctx context.Context) {
 		if c.store.closing.Load() || now.Stopped || now.Running || !now.FinishedAt.Equal(s.FinishedAt) {
 			return // somebody else has decided meanwhile
 		}
-		err := c.change(func(r *Record) { r.Restarts = restarts })
-		if err == nil {
-			_, err = c.begin(ctx, Window{}, byPolicy)
-		}
-		if err == nil {
-			err = c.flush()
-		}
-		if err != nil && !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) && !errors.Is(err, errStopped) && !errors.Is(err, errClosing) {
+		c.remember(func(r *Record) { r.Restarts = restarts })
+		_, err := c.begin(ctx, Window{}, byPolicy)
+		switch {
+		case err == nil:
+			c.save()
+		case !errors.Is(err, ErrRemoved) && !errors.Is(err, ErrRunning) && !errors.Is(err, errStopped) && !errors.Is(err, errClosing):
 			c.log.Error("start again", "container", c.id, "err", err)
+			c.again(ctx) // what it lacks, room on the disk maybe, may come
 		}
 	})
 }

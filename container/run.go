@@ -42,14 +42,15 @@ func (c *Container) Start(ctx context.Context) error {
 	if _, err := c.begin(ctx, Window{}, byUser); err != nil {
 		return err
 	}
-	return c.flush()
+	c.save()
+	return nil
 }
 
 // Run starts the container, streams until it ends, and returns its exit code.
 func (c *Container) Run(ctx context.Context, a Attach) (int, error) {
 	out, err := c.outputs() // before it can end, and with --rm be removed
 	if err != nil {
-		return ExitUnknown, err
+		return exitOurs, err
 	}
 	defer out.close()
 	r, err := c.begin(ctx, a.Size, byUser)
@@ -85,7 +86,7 @@ func (c *Container) begin(ctx context.Context, size Window, by starter) (*run, e
 	close(r.started)
 	c.emit(ActionStart, nil)
 	go c.monitor(ctx, r)
-	c.flushLater()
+	c.saveAfter(flushDelay)
 	return r, nil
 }
 
@@ -145,13 +146,13 @@ func (c *Container) start(ctx context.Context, r *run, record *Record, size Wind
 // failed ends a run that never was: the record says why.
 func (c *Container) failed(ctx context.Context, r *run, cause error) error {
 	c.end(r, func(s *State) {
-		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now()}
+		*s = State{ExitCode: exitCode(cause), Error: cause.Error(), FinishedAt: time.Now(), Stopped: s.Stopped}
 	})
 	c.vacate()
 	close(r.started) // who waits for it may have what is needed to remove it
 	err := c.removeEnded(ctx)
 	if err == nil {
-		err = c.flush()
+		c.save()
 	}
 	close(r.ended)
 	close(r.done)
@@ -194,21 +195,19 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	close(r.ended)
 	goruntime.Gosched() // whoever waits goes first
 
-	err := c.write()
-	r.process.Gone()
+	r.process.Gone(c.write() == nil)
 	if uerr := c.mounts.release(ctx, c); uerr != nil {
 		c.log.Error("unmount after a container's end", "container", c.id, "err", uerr)
 	}
 	cleanup := trace.Step(ctx, "container.cleanup", "dir", c.dir, "rw", filepath.Join(c.dir, "rw"))
 	c.vacate()
-	if err == nil {
-		err = c.removeEnded(ctx)
-	}
+	err := c.removeEnded(ctx)
 	cleanup.End(err)
 	close(r.done)
-	if err := unlessRemoved(errors.Join(err, c.flush())); err != nil {
+	if err := unlessRemoved(err); err != nil {
 		c.log.Error("clean up after a container's end", "container", c.id, "err", err)
 	}
+	c.save()
 	c.again(ctx)
 }
 

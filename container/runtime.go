@@ -59,8 +59,9 @@ type Process interface {
 	// one of the container (pid_namespaces(7)), and what they wrote is in
 	// the logs.
 	Wait() Exit
-	// Gone blocks until everything the runtime made for it is removed.
-	Gone()
+	// Gone blocks until everything the runtime made for it is removed; all but
+	// what the next daemon would know its end by, unless the record has that.
+	Gone(recorded bool)
 	// Input takes its standard input, nil if it has none. Close gives it the
 	// end of its input; a terminal has none.
 	Input() io.WriteCloser
@@ -98,13 +99,14 @@ type Exec struct {
 type Exit struct {
 	Code      int   // exit status, 128+N after signal N, ExitUnknown
 	OOMKilled bool  // the kernel killed one of its processes for memory
-	Err       error // a *StartError, or why Code is not known
+	Err       error // a *StartError, why Code is not known, or what of its output was lost
 }
 
 // EndedError is what Adopt fails with when the container has ended and it is known
 // how. It is an ErrNotRunning.
 type EndedError struct {
 	Exit   Exit
+	At     time.Time // when, zero: not known
 	Err    error
 	Forget func() error // nil, or to be called when the record has it: it is told once
 }
@@ -130,10 +132,13 @@ type Stats struct {
 	Pids        int64
 }
 
+// exitOurs says that the program never ran, for a reason that isn't its own.
+const exitOurs = 125
+
 // exitCode is the code that a failed start leaves in the record.
 func exitCode(err error) int {
 	if se, ok := errors.AsType[*StartError](err); ok {
 		return se.Code
 	}
-	return ExitUnknown
+	return exitOurs
 }

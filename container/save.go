@@ -17,9 +17,18 @@ import (
 // once for all the changes that have come meanwhile: before Start and the like
 // return, and beside an attached run or behind it.
 
-// flushDelay is how long the record of an attached run may wait. A short run
-// spends nothing on states that are over.
-const flushDelay = 100 * time.Millisecond
+//
+// A full disk may refuse what is only asked for, a new name or other limits: change
+// fails, and all is as it was. What has happened, and the wish that a container ends,
+// it can't refuse: remember it, and save tries until the disk takes it.
+
+const (
+	// flushDelay is how long the record of an attached run may wait. A short run
+	// spends nothing on states that are over.
+	flushDelay = 100 * time.Millisecond
+	// saveAgain is the pause between two tries on a disk that refuses.
+	saveAgain = time.Second
+)
 
 const (
 	recordFile   = "config.json"
@@ -45,8 +54,7 @@ func (c *Container) change(f func(*Record)) error {
 	return nil
 }
 
-// remember applies f to the record, whose file flush will replace. It is for what
-// the next daemon would find out by itself: that the container runs.
+// remember applies f to the record, whose file save or flush will replace.
 func (c *Container) remember(f func(*Record)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,11 +116,26 @@ func (c *Container) flush() error {
 // Save makes the newest record durable.
 func (c *Container) Save() error { return c.flush() }
 
-// flushLater makes the newest record durable soon.
-func (c *Container) flushLater() {
-	time.AfterFunc(flushDelay, func() {
-		if err := c.flush(); err != nil {
-			c.log.Error("save a container", "err", err)
-		}
+// save makes the newest record durable: now, or else when the disk takes it.
+func (c *Container) save() {
+	err := c.flush()
+	if err == nil {
+		c.unsaved.Store(false)
+		return
+	}
+	if !c.unsaved.Swap(true) {
+		c.log.Error("a container can't be saved; it is tried again until it can", "container", c.id, "err", err)
+	}
+	c.saveAfter(saveAgain)
+}
+
+// saveAfter saves soon, once for all who ask meanwhile.
+func (c *Container) saveAfter(pause time.Duration) {
+	if c.store.closing.Load() || c.saving.Swap(true) {
+		return
+	}
+	time.AfterFunc(pause, func() {
+		c.saving.Store(false)
+		c.save()
 	})
 }

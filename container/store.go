@@ -275,6 +275,7 @@ func (s *Store) Close(ctx context.Context, grace time.Duration) error {
 			if c.mounts.byHandOnly() {
 				err = errors.Join(err, c.Unmount(ctx))
 			}
+			err = errors.Join(err, c.flush()) // a disk that was full may take it now
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)

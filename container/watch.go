@@ -23,6 +23,9 @@ type watcher struct {
 
 func newWatcher(log *slog.Logger) (*watcher, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if errors.Is(err, unix.EMFILE) {
+		err = fmt.Errorf("%w: raise it, ulimit -n or sysctl fs.inotify.max_user_instances", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("watch logs: %w", err)
 	}
@@ -44,6 +47,9 @@ func (w *watcher) watch(f *os.File) (grown <-chan struct{}, stop func(), err err
 		wd, err = unix.InotifyAddWatch(fd, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.IN_MODIFY)
 		return err
 	})
+	if errors.Is(err, unix.ENOSPC) { // no disk's
+		return nil, nil, errors.New("watch log: this host watches as many files as it may: raise it, sysctl fs.inotify.max_user_watches")
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("watch log: %w", err)
 	}

@@ -146,7 +146,7 @@ func (d *Daemon) CmdRestart(ctx context.Context, c *rcli.Call) error {
 			return err
 		}
 		if err := ctr.Start(ctx); err != nil {
-			return ended(container.ExitUnknown, err)
+			return ended(rcli.StatusOurs, err)
 		}
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 		return err

@@ -34,7 +34,7 @@ func (d *Daemon) dispatch(ctx context.Context, c *rcli.Call) error {
 	step.End(nil)
 	inner := *c
 	inner.Args = c.Args[1:]
-	return m(d, ctx, &inner)
+	return d.advise(m(d, ctx, &inner))
 }
 
 // lookup finds the method of a command: "run" is CmdRun

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"docker2013/container"
 	"docker2013/rcli"
 )
@@ -12,6 +14,32 @@ import (
 // "command", "container", "image", "container or image".
 func noSuch(what, name string) error {
 	return fmt.Errorf("No such %s: %s", what, name) //lint:ignore ST1005 a text of 2013, reproduced exactly
+}
+
+// advise adds to an error of the host, where it has run out of something, what to do.
+func (d *Daemon) advise(err error) error {
+	var advice string
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		advice = fmt.Sprintf("if it is %s that is full, as df -h and df -i tell, docker2013 rm and rmi make room", d.Root)
+	case errors.Is(err, unix.EROFS) && readOnly(d.Root):
+		advice = fmt.Sprintf("%s is on a file system that is read-only: see dmesg why, then remount it", d.Root)
+	case errors.Is(err, unix.EMFILE):
+		advice = "the daemon has as many files open as it may: start it with a higher limit, ulimit -n"
+	case errors.Is(err, unix.ENFILE):
+		advice = "this host has as many files open as it may: raise it, sysctl fs.file-max"
+	default:
+		return err
+	}
+	if exit, ok := errors.AsType[*rcli.Exit](err); ok {
+		return &rcli.Exit{Code: exit.Code, Err: fmt.Errorf("%w: %s", exit.Err, advice)}
+	}
+	return fmt.Errorf("%w: %s", err, advice)
+}
+
+func readOnly(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_RDONLY != 0
 }
 
 // find finds a container.
@@ -47,7 +75,7 @@ func ended(code int, err error) error {
 		return &rcli.Exit{Code: se.Code, Err: se}
 	}
 	if err != nil {
-		if code == 0 || code == container.ExitUnknown && (errors.Is(err, container.ErrRunning) || errors.Is(err, container.ErrRemoved)) {
+		if code == 0 {
 			code = rcli.StatusOurs
 		}
 		return &rcli.Exit{Code: code, Err: err}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"golang.org/x/sys/unix"
 
 	"docker2013/rcli"
 )
@@ -141,7 +142,10 @@ func Listen(ctx context.Context, address string, insecure bool) (net.Listener, e
 		if errors.As(err, &busy) {
 			err = busy.Err
 		}
-		return nil, fmt.Errorf("listen on %s: %w: is a daemon there already? Choose another with --tcp or --http", address, err)
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("%w: is a daemon there already? Choose another with --tcp or --http", err)
+		}
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	return l, nil
 }

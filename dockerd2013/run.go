@@ -26,7 +26,7 @@ func (d *Daemon) CmdRun(ctx context.Context, c *rcli.Call) error {
 	}
 	if !o.attach {
 		if err := ctr.Start(ctx); err != nil {
-			return ended(container.ExitUnknown, err)
+			return ended(rcli.StatusOurs, err)
 		}
 		_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 		return err
@@ -149,7 +149,7 @@ func (d *Daemon) CmdStart(ctx context.Context, c *rcli.Call) error {
 	if !*attach && !*stdin {
 		return d.each(f.Args(), func(ctr *container.Container) error {
 			if err := ctr.Start(ctx); err != nil {
-				return ended(container.ExitUnknown, err)
+				return ended(rcli.StatusOurs, err)
 			}
 			_, err := fmt.Fprintln(c.Stdout, ctr.Id())
 			return err

@@ -77,16 +77,24 @@ func write(path string, data []byte, mode fs.FileMode) (*os.File, error) {
 	dir, base := filepath.Split(path)
 	f, err := os.OpenFile(dir+"."+base+tempMark+rand.Text(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("durable: %w", err)
+		return nil, failed(path, err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(mode) // the umask has no say
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("durable: %w", err), f.Close(), os.Remove(f.Name()))
+		return nil, errors.Join(failed(path, err), f.Close(), os.Remove(f.Name()))
 	}
 	return f, nil
+}
+
+// failed says which file it is about by its own name: the temporary one is gone.
+func failed(path string, err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		pe.Path = path
+	}
+	return fmt.Errorf("durable: %w", err)
 }
 
 // publish renames the temporary file to its real name, or removes it.

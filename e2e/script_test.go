@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -159,6 +160,7 @@ func scripts(t *testing.T, path string) {
 			"serve":      cmdServe,
 			"unmounted":  cmdUnmounted,
 			"events":     cmdEvents,
+			"disk":       cmdDisk,
 		},
 	})
 }
@@ -170,6 +172,7 @@ var daemons atomic.Int32
 // daemon is a scenario's daemon.
 type daemon struct {
 	work, cgroup string
+	disk         string // its root, if that is a file system of its own
 	tcp, http    string
 	cmd          *exec.Cmd
 	exited       chan error
@@ -212,6 +215,15 @@ func cmdDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(d.cmd.Process.Kill())
 		<-d.exited
 		d.cmd = nil
+		// A child that it was just making has its sockets until it is a program of its own.
+		for range 500 {
+			conn, err := net.Dial("tcp", d.tcp)
+			if err != nil {
+				break
+			}
+			_ = conn.Close()
+			time.Sleep(10 * time.Millisecond)
+		}
 	case "refuses":
 		cmd := d.command(args[1:])
 		var stderr bytes.Buffer
@@ -299,6 +311,21 @@ func (d *daemon) end() {
 	if out, err := d.command([]string{"--cleanup"}).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "clean up after a scenario: %v\n%s", err, out)
 	}
+	if d.disk != "" {
+		if err := unix.Unmount(d.disk, 0); err != nil {
+			fmt.Fprintf(os.Stderr, "clean up after a scenario: unmount %s: %v\n", d.disk, err)
+		}
+	}
+}
+
+// cmdDisk gives the daemon's root a small disk of its own, in memory:
+//
+//	disk OPTIONS   those of tmpfs(5): size=64m,nr_inodes=3000
+func cmdDisk(ts *testscript.TestScript, neg bool, args []string) {
+	d, root := theDaemon(ts), ts.Getenv("ROOT")
+	ts.Check(os.Mkdir(root, 0o700))
+	ts.Check(unix.Mount("disk", root, "tmpfs", 0, args[0]))
+	d.disk = root
 }
 
 func (d *daemon) log() string {

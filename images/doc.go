@@ -8,6 +8,7 @@
 //
 //	index.json            {"Path":…,"ByName":{NAME:[IMAGE…]},"ById":{ID:IMAGE}},
 //	                      newest first within a name
+//	reserve               room on the disk that only a removal may use
 //	layers/<id>/          one layer
 //	layers/tmp-<random>/  a layer that is being unpacked, or deleted
 //

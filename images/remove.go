@@ -1,6 +1,7 @@
 package images
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -51,6 +52,7 @@ func (s *Store) Remove(nameOrID string, inUse func(layer string) bool) (removedL
 		for _, folder := range trash {
 			errs = append(errs, os.RemoveAll(folder))
 		}
+		s.reserve()
 		return errors.Join(errs...)
 	}
 	if err != nil {
@@ -78,7 +80,7 @@ func (s *Store) remove(images []*Image, inUse func(string) bool) (removed, trash
 			return nil, nil, fmt.Errorf("layer %s: %w", filepath.Base(layer), ErrInUse)
 		}
 	}
-	err = s.update(func(x *index) {
+	err = s.updateWithLess(func(x *index) {
 		for _, img := range images {
 			x.remove(img)
 		}
@@ -91,15 +93,11 @@ func (s *Store) remove(images []*Image, inUse func(string) bool) (removed, trash
 			continue // somebody removed it by hand
 		}
 		// Renamed first: a crash in the middle of deleting leaves no half layer.
-		tmp, mkErr := os.MkdirTemp(s.layers, tmpPrefix)
-		if mkErr != nil {
-			return removed, trash, mkErr
-		}
-		trash = append(trash, tmp)
-		if err := os.Rename(layer, filepath.Join(tmp, filepath.Base(layer))); err != nil {
+		tmp := filepath.Join(s.layers, tmpPrefix+rand.Text())
+		if err := os.Rename(layer, tmp); err != nil {
 			return removed, trash, err
 		}
-		removed = append(removed, layer)
+		removed, trash = append(removed, layer), append(trash, tmp)
 	}
 	return removed, trash, nil
 }

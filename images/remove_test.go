@@ -3,10 +3,14 @@ package images
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestCopy(t *testing.T) {
@@ -100,4 +104,52 @@ func TestRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	remove("gone", nil)
+}
+
+// On a full disk there is nothing to do but to remove something.
+func TestRemoveFull(t *testing.T) {
+	needRoot(t)
+	for name, most := range map[string]func(dir string, n int) error{
+		"blocks": func(dir string, n int) error {
+			return os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), make([]byte, os.Getpagesize()), 0o600)
+		},
+		"inodes": func(dir string, n int) error { return os.Mkdir(filepath.Join(dir, strconv.Itoa(n)), 0o700) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := t.TempDir()
+			if err := unix.Mount("disk", disk, "tmpfs", 0, "size=2m,nr_inodes=200"); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(disk, 0); err != nil {
+					t.Error(err)
+				}
+			})
+			root, full := filepath.Join(disk, "images"), filepath.Join(disk, "full")
+			s := openStore(t, root)
+			for i := range 3 {
+				put(t, s, fmt.Sprint("image", i), makeTar(t, file("f", fmt.Sprint(i))), nil)
+			}
+			if err := os.Mkdir(full, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			for n := 0; err == nil; n++ {
+				err = most(full, n)
+			}
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Fatal(err)
+			}
+			if _, err := s.Copy("image0", "copy"); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("something new: %v, want ENOSPC", err)
+			}
+			removed, finish, err := s.Remove("image0", nil)
+			if err := errors.Join(err, finish()); err != nil || len(removed) != 1 {
+				t.Fatalf("remove: %v, %v", removed, err)
+			}
+			if s = openStore(t, root); s.Find("image0") != nil || s.Len() != 2 {
+				t.Errorf("there are %v", s.Names())
+			}
+		})
+	}
 }

@@ -51,9 +51,10 @@ func (o Options) limits() limits {
 // several goroutines at once. Readers never wait: not for an import, not for
 // the disk. The images they get are copies.
 type Store struct {
-	layers string // the folder of layers
-	opts   Options
-	limits limits // of opts
+	layers   string // the folder of layers
+	reserved string // the file of reserve
+	opts     Options
+	limits   limits // of opts
 
 	index atomic.Pointer[index]
 	mu    sync.Mutex // held while the index and the folders in layers change
@@ -68,7 +69,7 @@ func Open(root string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
-	s := &Store{layers: filepath.Join(root, "layers"), opts: opts, limits: opts.limits()}
+	s := &Store{layers: filepath.Join(root, "layers"), reserved: filepath.Join(root, "reserve"), opts: opts, limits: opts.limits()}
 	if err := os.MkdirAll(s.layers, 0o700); err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
@@ -83,6 +84,7 @@ func Open(root string, opts Options) (*Store, error) {
 	if err := errors.Join(s.sweep(), durable.Sweep(root)); err != nil {
 		return nil, fmt.Errorf("images: clean up: %w", err)
 	}
+	s.reserve()
 	return s, nil
 }
 

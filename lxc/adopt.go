@@ -86,7 +86,7 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 		}
 		select {
 		case <-p.gone:
-			p.Gone()
+			p.Gone(true)
 			return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

@@ -172,6 +172,9 @@ func (p *process) Wait() container.Exit {
 		<-p.gone // LXC itself passes the terminal's last bytes on
 	}
 	p.io.finish()
+	if lost := p.io.lost(); lost != nil {
+		exit.Err = errors.Join(exit.Err, lost)
+	}
 	return exit
 }
 
@@ -187,7 +190,7 @@ func (p *process) Input() io.WriteCloser {
 func (p *process) Resize(w container.Window) error { return p.io.resize(w) }
 
 // Gone returns when lxc-start has ended, and its cgroups with it.
-func (p *process) Gone() {
+func (p *process) Gone(bool) {
 	<-p.gone
 	p.io.finish()
 	p.io.removePipes()

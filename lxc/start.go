@@ -72,7 +72,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	step.Set("pid", p.Pid())
 	if step.End(err) != nil {
 		_ = p.Signal(syscall.SIGKILL) // ended already, but for the time limit
-		p.Gone()
+		p.Gone(true)
 		return nil, err
 	}
 	return p, nil

@@ -37,6 +37,7 @@ type stdio struct {
 	mu       sync.Mutex
 	stdin    io.WriteCloser // nil: none, or closed
 	terminal *os.File       // the pseudo-terminal's master side, nil: none
+	losses   []error        // of output
 }
 
 // childEnds are the other side of the streams, for lxc-start. They are closed when it
@@ -165,6 +166,9 @@ func (s *stdio) pump(name string, r *os.File) {
 	s.pumps.Go(func() {
 		if err := appendTo(filepath.Join(s.dir, name), output); err != nil {
 			s.log.Error("container output was lost", "dir", s.dir, "err", err)
+			s.mu.Lock()
+			s.losses = append(s.losses, err)
+			s.mu.Unlock()
 		}
 		if r != s.terminal {
 			_ = r.Close() // the reading end
@@ -275,6 +279,16 @@ func (s *stdio) finish() {
 		s.terminal = nil
 	}
 	s.mu.Unlock()
+}
+
+// lost is why not all output is in the logs, nil: it is. To be asked after finish.
+func (s *stdio) lost() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := errors.Join(s.losses...); err != nil {
+		return fmt.Errorf("output was lost: %w", err)
+	}
+	return nil
 }
 
 // removePipes removes the named pipes of a run that is over.

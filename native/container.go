@@ -89,7 +89,8 @@ func failure(f shim.FailedNote) error {
 // listen hears the shim until it has gone.
 func (p *process) listen() {
 	exit := container.Exit{Code: container.ExitUnknown, Err: errors.New("its shim ended before it could tell the exit status")}
-	for exited := false; !exited; {
+	exited := false
+	for !exited {
 		m, err := p.conn.Receive()
 		if err != nil {
 			break
@@ -110,7 +111,7 @@ func (p *process) listen() {
 		}
 		exited = m.Kind == shim.Exited
 	}
-	if exit.Err != nil { // without its shim nobody can know how it goes on
+	if !exited { // without its shim nobody can know how it goes on
 		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // where there are no cgroups
 		exit.Err = errors.Join(exit.Err, p.group.Kill(), p.conn.Close())
 	}
@@ -129,7 +130,7 @@ func (p *process) listen() {
 	p.mu.Unlock()
 	p.exit = exit
 	close(p.ended)
-	if exit.Err == nil {
+	if exited {
 		p.release()
 	}
 	close(p.gone)
@@ -159,10 +160,14 @@ func (p *process) Wait() container.Exit {
 }
 
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
-func (p *process) Gone() {
+func (p *process) Gone(recorded bool) {
 	<-p.gone
 	err := p.group.End()
-	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
+	names := []string{shim.ListenFile}
+	if recorded {
+		names = append(names, shim.ExitFile)
+	}
+	for _, name := range names {
 		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}

@@ -383,13 +383,16 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 		return nil, errors.Join(gone, err)
 	}
 	forget := func() error { return os.Remove(filepath.Join(r.Root, shim.ExitFile)) }
-	return nil, &container.EndedError{Exit: exitOf(note), Err: gone, Forget: forget}
+	return nil, &container.EndedError{Exit: exitOf(note), At: note.At, Err: gone, Forget: forget}
 }
 
 func exitOf(note shim.ExitNote) container.Exit {
 	exit := container.Exit{Code: note.Status.ExitStatus()}
 	if note.Status.Signaled() {
 		exit.Code = 128 + int(note.Status.Signal())
+	}
+	if note.Lost != "" {
+		exit.Err = fmt.Errorf("output was lost: %s", note.Lost)
 	}
 	return exit
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +74,7 @@ type FailedNote struct {
 // ExitNote says how the container's first process ended.
 type ExitNote struct {
 	Status unix.WaitStatus
+	At     time.Time
 	Lost   string `json:",omitempty"` // why output was lost
 }
 

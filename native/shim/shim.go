@@ -218,9 +218,13 @@ func (s *shim) holdMounts(pid int) {
 	}
 }
 
-// prepareEnd makes the file in which the end will be written down.
+// prepareEnd makes the file in which the end will be written down, and has room kept
+// for it: the disk may be full by then.
 func (s *shim) prepareEnd() (err error) {
 	s.exit, err = os.OpenFile(filepath.Join(s.order.Dir, ExitFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil && unix.Fallocate(int(s.exit.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 4096) == unix.ENOSPC {
+		err = &os.PathError{Op: "write", Path: s.exit.Name(), Err: unix.ENOSPC}
+	}
 	return err
 }
 
@@ -276,7 +280,7 @@ func (s *shim) wait(streams *streams) {
 		}
 		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	}
-	note := ExitNote{Status: status, Lost: lost}
+	note := ExitNote{Status: status, At: time.Now(), Lost: lost}
 	_ = writeExit(s.exit, note) // the daemon that listens hears it anyway
 	execs := make(chan struct{})
 	go func() { s.execs.Wait(); close(execs) }()
