@@ -60,6 +60,7 @@ func command() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkLanguage() },
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	f := root.PersistentFlags()
 	f.SortFlags = false
 	f.StringVarP(&a.host, "host", "H", cmp.Or(os.Getenv("DOCKER"), cli2013.DefaultAddr), "the daemon: `address` ($DOCKER)")
