@@ -27,7 +27,7 @@ func (a *app) compareCommand() *cobra.Command {
 		"it isolates the program. RUNTIME is one of these; without, it is all:\n" +
 		strings.Join(compare.Names(), ", ") + ".\n" +
 		"It needs root, and a daemon on this host."
-	cmd.Example = "  sudo docker2013 compare\n  sudo docker2013 compare modern runc crun\n  sudo docker2013 compare --runs 30 --format markdown --plot times.svg"
+	cmd.Example = "  sudo $(which docker2013) compare\n  sudo $(which docker2013) compare modern runc crun\n  sudo $(which docker2013) compare --runs 30 --format markdown --plot times.svg"
 	f := cmd.Flags()
 	runs := f.Int("runs", 10, "how often each is run")
 	format := f.String("format", "text", "`text`, json or markdown")

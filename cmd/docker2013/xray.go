@@ -32,7 +32,7 @@ func (a *app) xrayCommand() *cobra.Command {
 		"shown by idea: namespaces, cgroups, mounts, capabilities, seccomp, terminal,\n" +
 		"exec. The container is removed afterwards.\n" +
 		"It needs root, strace, and a daemon on this host."
-	cmd.Example = "  sudo docker2013 xray run base /bin/true\n  sudo docker2013 xray --path both run base /bin/true"
+	cmd.Example = "  sudo $(which docker2013) xray run base /bin/true\n  sudo $(which docker2013) xray --path both run base /bin/true"
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	path := f.String("path", "", "`classic`, modern, or both side by side ($DOCKER2013_PATH)")
