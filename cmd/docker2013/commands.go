@@ -93,7 +93,7 @@ var plain = []plainCommand{
 		f.BoolP("quiet", "q", false, "ids only")
 		f.String("format", "", "each with this Go `template`, or as json")
 	}, "", false, false},
-	{groupImages, "pull URL|base", "Make an image of a tar on the web; base: of this host's programs", 1, 1, nil, nil,
+	{groupImages, "pull URL|base", "Make an image of a tar on the web; base: of this host's programs", 1, 1, madeHere, nil,
 		"  docker2013 pull base\n  docker2013 pull http://example.com/root.tar.gz", false, true},
 	{groupImages, "commit CONTAINER DEST", "Make an image of what a container has changed", 2, 2, containers, nil, "", false, true},
 	{groupImages, "rmi IMAGE...", "Remove images", 1, -1, images, nil, "", false, false},

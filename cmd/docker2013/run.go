@@ -119,6 +119,8 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	mark(cmd, markLong, "hostname")
 	mustComplete(cmd, "lxc-keys", "today", "2013")
 	mustComplete(cmd, "path", "classic", "modern")
+	mustComplete(cmd, "userns", "host", "auto")
+	mustComplete(cmd, "restart", "on-failure", "always", "unless-stopped")
 }
 
 // complete takes what the flags leave to files and to the environment.
