@@ -25,7 +25,7 @@ import (
 
 // xrayCommand is `xray`.
 func (a *app) xrayCommand() *cobra.Command {
-	cmd := newCommand(groupLook, "xray [--path classic|modern|both] run [OPTIONS] IMAGE COMMAND [ARG...]",
+	cmd := newCommand(groupLook, "xray [--path PATH] run [OPTIONS] IMAGE COMMAND [ARG...]",
 		"Show the system calls that made a container, grouped by idea", arity(1, -1))
 	cmd.Long = "Run a command in a new container while strace watches who makes it: lxc-start\n" +
 		"on the classic path, our own runtime on the modern one. The calls are then\n" +
