@@ -13,20 +13,20 @@ endif
 .PHONY: help setup build test test-vm bench demo stop fmt tidy clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, the module go-lxc
 	@scripts/setup.sh
 
-build: setup ## build the programs in bin/; only dockerd2013 links liblxc
+build: setup ## build the programs in bin/
 	@scripts/build.sh
 
-test: build ## format, vet, lint, unit tests, fuzz targets, end-to-end tests (as root)
+test: build ## format, vet, lint, unit, fuzz and end-to-end tests (as root)
 	@scripts/setup.sh runc tmux
 	-@scripts/setup.sh podman uidmap # without them the tests of engines and of subordinate ids are skipped
 	@scripts/test.sh
 
-test-vm: build ## the tests of the kernel again, in a virtual machine: Debian 12, cgroup v2, AppArmor (as root)
+test-vm: build ## the kernel's tests in a virtual machine with Debian 12 (as root)
 	@scripts/test-vm.sh
 
 bench: ## compare our speed with lxc-start's and tar's (as root)

@@ -68,7 +68,7 @@ func Have(ctx context.Context, addr, bin string, say func(string)) (*Host, error
 		return h, err
 	}
 	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("no daemon at %s, and starting one needs root: sudo docker2013 learn", addr)
+		return nil, fmt.Errorf("no daemon at %s, and starting one needs root: sudo -E env PATH=$PATH docker2013 learn", addr)
 	}
 	if addr != cli2013.DefaultAddr && os.Getenv("DOCKER2013_ROOT") == "" { // mistyped, perhaps
 		return nil, fmt.Errorf("no daemon at %s: start it; or unset DOCKER, and the course starts one of its own at %s", addr, cli2013.DefaultAddr)

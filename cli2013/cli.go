@@ -19,6 +19,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -171,11 +172,31 @@ func (c *Client) dial(ctx context.Context) (*rcli.Conn, error) {
 		if errors.Is(err, syscall.EACCES) {
 			return nil, fmt.Errorf("you may not call the daemon at %s: be root, with sudo", c.Addr)
 		}
-		return nil, fmt.Errorf("no daemon at %s (%s); start one with: sudo dockerd2013", c.Addr, short(err))
+		return nil, fmt.Errorf("no daemon at %s (%s); %s", c.Addr, short(err), howToStart(c.Addr))
 	}
 	span.Set("local", conn.LocalAddr().String())
 	span.End(nil)
 	return conn, nil
+}
+
+// howToStart says how a daemon is started that listens on addr. Its program is named
+// by its path where it is beside ours: sudo has a PATH of its own.
+func howToStart(addr string) string {
+	program := "dockerd2013"
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), program)
+		if _, err := os.Stat(beside); err == nil {
+			program = beside
+		}
+	}
+	if addr == DefaultAddr {
+		return "start one with: sudo " + program
+	}
+	flag := "--tcp"
+	if path, ok := strings.CutPrefix(addr, rcli.UnixPrefix); ok {
+		flag, addr = "--socket", path
+	}
+	return fmt.Sprintf("if that is the right address, start one with: sudo %s %s %s", program, flag, addr)
 }
 
 // short is the bare reason of an error of dial.

@@ -201,7 +201,7 @@ func freeAddr(t *testing.T) string {
 
 func TestNoDaemon(t *testing.T) {
 	addr := freeAddr(t)
-	want := "docker2013: no daemon at " + addr + " (connection refused); start one with: sudo dockerd2013\n"
+	want := "docker2013: no daemon at " + addr + " (connection refused); if that is the right address, start one with: sudo dockerd2013 --tcp " + addr + "\n"
 	f := newFiles(t, "")
 	if status := f.client(addr).Run(t.Context(), Call{Args: []string{"ps"}}); status != 125 || content(t, f.errout) != want {
 		t.Errorf("framed: %d, %q", status, content(t, f.errout))

@@ -264,7 +264,7 @@ func (d *Daemon) CmdRm(ctx context.Context, c *rcli.Call) error {
 			err = d.Containers.Remove(ctx, ctr)
 		}
 		if err != nil && !errors.Is(err, container.ErrRemoved) {
-			return fmt.Errorf("Error destroying container %s: %w", ctr.Id(), err) //lint:ignore ST1005 a text of 2013
+			return fmt.Errorf("Error destroying container %s: %w", ctr.Id(), err) // a text of 2013
 		}
 		return nil
 	})

@@ -34,7 +34,11 @@ func (d *Daemon) dispatch(ctx context.Context, c *rcli.Call) error {
 	step.End(nil)
 	inner := *c
 	inner.Args = c.Args[1:]
-	return d.advise(m(d, ctx, &inner))
+	err := m(d, ctx, &inner)
+	if c.Framed {
+		err = d.advise(err)
+	}
+	return err
 }
 
 // lookup finds the method of a command: "run" is CmdRun

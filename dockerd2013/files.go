@@ -24,9 +24,12 @@ func (d *Daemon) CmdDiff(ctx context.Context, c *rcli.Call) error {
 	if f.NArg() < 1 {
 		return errors.New("Not enough arguments") //lint:ignore ST1005 a text of 2013
 	}
-	ctr := d.Containers.Get(f.Arg(0))
-	if ctr == nil {
+	ctr, err := d.find(f.Arg(0))
+	if err != nil && !c.Framed {
 		return errors.New("No such container") //lint:ignore ST1005 a text of 2013: without the name
+	}
+	if err != nil {
+		return err
 	}
 	changes, err := ctr.Changes()
 	if err != nil {

@@ -20,7 +20,7 @@ var commands = []command{
 	{"attach", "[OPTIONS] CONTAINER", "Watch a running container, and type into it"},
 	{"cat", "[OPTIONS] CONTAINER PATH", "Write a file of a container to standard output"},
 	{"commit", "[OPTIONS] CONTAINER DEST", "Make an image of what a container has changed"},
-	{"cp", "[OPTIONS] IMAGE NAME", "Give an image's layers a second name, or copy CONTAINER:/PATH - or - CONTAINER:/PATH"},
+	{"cp", "[OPTIONS] IMAGE NAME | CONTAINER:/PATH - | - CONTAINER:/PATH", "Give an image's layers a second name, or copy files as a tar"},
 	{"create", "[OPTIONS] IMAGE COMMAND [ARG...]", "Make a container that doesn't run yet"},
 	{"debug", "[OPTIONS]", "Write standard input to the daemon's log"},
 	{"diff", "CONTAINER [OPTIONS]", "List what a container has changed"},

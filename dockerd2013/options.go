@@ -28,7 +28,9 @@ type runOptions struct {
 // 2013; without -a the command returns when the container has started.
 func parseRun(c *rcli.Call, name string) (o runOptions, err error) {
 	f := flags(c, name)
-	f.BoolVar(&o.attach, "a", false, "Attach stdin and stdout")
+	if name == "run" {
+		f.BoolVar(&o.attach, "a", false, "Attach stdin and stdout")
+	}
 	f.BoolVar(&o.config.OpenStdin, "i", false, "Keep stdin open even if not attached")
 	f.BoolVar(&o.config.Tty, "t", false, "Allocate a pseudo-tty")
 	f.StringVar(&o.comment, "c", "", "Comment")

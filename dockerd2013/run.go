@@ -85,7 +85,7 @@ func (d *Daemon) create(ctx context.Context, o runOptions) (*container.Container
 		return nil, rcli.Exitf(rcli.StatusOurs, "run: %w", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Error creating container: %w", err) //lint:ignore ST1005 a text of 2013
+		return nil, fmt.Errorf("Error creating container: %w", err) // a text of 2013
 	}
 	return ctr, nil
 }

@@ -140,7 +140,7 @@ func aufs(f Facts) Check {
 	case slices.Contains(f.FileSystems, "aufs"):
 		c.Found = "in the kernel"
 	case fuse(f).Status == OK:
-		c.Found = "not in this kernel, as nearly everywhere; in user space, by FUSE (--union aufs-fuse)"
+		c.Found = "not in the kernel; by FUSE, in user space: --union aufs-fuse"
 	default:
 		c.Found = "not in this kernel, and no FUSE"
 		return c.not(Degraded, "the classic path mounts overlayfs and translates the whiteouts", "see fuse")
@@ -301,7 +301,7 @@ func namespaces(f Facts) Check {
 		c.Found += "; new ones can't be made: " + f.Isolation.Err
 		return c.not(Missing, without, "allow clone(2) with new namespaces here (in a Docker container: --privileged)")
 	default:
-		c.Found += "; new ones can be made"
+		c.Found += ": can be made"
 	}
 	return c
 }

@@ -134,7 +134,7 @@ func (a *app) testCommand() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "test [N...]",
-		Short: "Play chapters and exercises without a person, and assert their evidence",
+		Short: "Play them without a person, and assert their evidence",
 	}
 	f := cmd.Flags()
 	f.StringVar(&path, "path", "both", "`classic`, modern or both")

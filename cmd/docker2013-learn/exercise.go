@@ -33,7 +33,7 @@ func (a *app) exerciseCommand() *cobra.Command {
 	} {
 		sub := &cobra.Command{Use: c.use, Short: c.short}
 		if sub.Name() != "start" {
-			sub.Long = c.short + ". Without NAME: of the exercise that is started, if it is one."
+			sub.Long = c.short + ". Without NAME: of the one that is started."
 		}
 		sub.Args = func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 0 && cmd.Name() == "start" {

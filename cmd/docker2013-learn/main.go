@@ -60,6 +60,7 @@ func command() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.checkLanguage() },
 	}
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
 	f := root.PersistentFlags()
 	f.SortFlags = false
 	f.StringVarP(&a.host, "host", "H", cmp.Or(os.Getenv("DOCKER"), cli2013.DefaultAddr), "the daemon: `address` ($DOCKER)")
@@ -74,7 +75,7 @@ func (a *app) cleanupCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "cleanup", Short: "Remove all that the course has made, and prove it", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if os.Geteuid() != 0 {
-			return errors.New("what the course has made is root's: sudo docker2013 cleanup")
+			return errors.New("what the course has made is root's: sudo -E env PATH=$PATH docker2013 cleanup")
 		}
 		list, err := a.list()
 		if err != nil {

@@ -92,7 +92,7 @@ func (a *app) root() *cobra.Command {
 	root.SetVersionTemplate(fmt.Sprintf("docker2013-oci version %s\nspec: %s\n", version, specs.Version))
 	f := root.PersistentFlags()
 	f.SortFlags = false
-	f.StringVar(&a.dir, "root", "/run/docker2013-oci", "where the containers' state is: a `folder` in memory")
+	f.StringVar(&a.dir, "root", "/run/docker2013-oci", "`folder` of the containers' state")
 	f.StringVar(&a.logFile, "log", "", "write errors and warnings to a `file` too")
 	f.StringVar(&a.logFormat, "log-format", "text", "`text`, or json, one object a line")
 	f.BoolVar(&a.debug, "debug", false, "runc's; there is no more to tell")

@@ -142,7 +142,7 @@ func (a *app) root(line []string) *cobra.Command {
 		Use:   "docker2013",
 		Short: "Containers as Docker made them in January 2013",
 		Long: "Containers as Docker made them in January 2013, on today's kernels.\n" +
-			"The daemon does the work: sudo dockerd2013",
+			"The daemon, dockerd2013, does the work as root; a client asks it to.",
 		Example: "  docker2013 pull base                         make the image base\n" +
 			"  docker2013 run base /bin/bash                a shell in a new container\n" +
 			"  docker2013 run --trace base /bin/true        every step of it, with evidence\n" +
@@ -168,6 +168,7 @@ func (a *app) root(line []string) *cobra.Command {
 		}
 		fmt.Fprint(cmd.OutOrStdout(), rootHelp(root))
 	})
+	root.SetUsageFunc(usage)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())
 	})

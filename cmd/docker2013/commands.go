@@ -51,10 +51,10 @@ var plain = []plainCommand{
 		f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
 		f.Uint64("cpu-shares", 0, "CPU `weight`; everybody's is 1024")
 		f.String("cpus", "", "CPU limit: a `number` such as 1.5")
-		f.String("cpuset-cpus", "", "the CPUs that may be used: a `list` such as 0-2,4")
-		f.Int64("pids-limit", 0, "the most processes and threads: a `number`")
+		f.String("cpuset-cpus", "", "the CPUs to use: a `list` such as 0-2,4")
+		f.Int64("pids-limit", 0, "most processes and threads: a `number`")
 		f.Uint64("blkio-weight", 0, "block I/O `weight`, 10 to 1000")
-		f.String("restart", "", "start it again: no, on-failure[:N], always, unless-stopped (a `policy`)")
+		f.String("restart", "", "start it again by this `policy`: no, on-failure[:N], always, unless-stopped")
 	}, "  docker2013 update -m 64m cefccf5b", false, false},
 	{groupRun, "rename CONTAINER NAME", "Give a container another name", 2, 2, containers, nil, "", false, false},
 	{groupRun, "kill [-s SIGNAL] CONTAINER...", "Send a signal to containers", 1, -1, running, func(f *pflag.FlagSet) {
@@ -70,7 +70,7 @@ var plain = []plainCommand{
 		f.BoolP("quiet", "q", false, "ids only")
 		f.Bool("notrunc", false, "whole commands")
 		f.String("format", "", "each with this Go `template`, or as json")
-		f.StringArray("filter", nil, "those with name=, id=, status=, label=, path= or ancestor= (a `key=value`)")
+		f.StringArray("filter", nil, "those with this `key=value`: name, id, status, label, path, ancestor")
 	}, "", false, false},
 	{groupLook, "logs [-f] CONTAINER", "Show what a container has written", 1, 1, containers, func(f *pflag.FlagSet) {
 		f.BoolP("follow", "f", false, "go on until it ends")
@@ -81,7 +81,7 @@ var plain = []plainCommand{
 	{groupLook, "diff CONTAINER", "List what a container has changed in its image", 1, 1, containers, nil, "", false, false},
 	{groupLook, "events", "Show what happens to containers, as it happens", 0, 0, nil, func(f *pflag.FlagSet) {
 		f.String("format", "", "each with this Go `template`, or as json")
-		f.StringArray("filter", nil, "those with event= or container= (a `key=value`)")
+		f.StringArray("filter", nil, "those with this `key=value`: event, container")
 	}, "", false, false},
 	{groupLook, "top CONTAINER", "List a container's processes", 1, 1, running, nil, "", false, false},
 	{groupLook, "stats [CONTAINER...]", "Show what running containers use", 0, -1, running, func(f *pflag.FlagSet) {
@@ -93,7 +93,7 @@ var plain = []plainCommand{
 		f.BoolP("quiet", "q", false, "ids only")
 		f.String("format", "", "each with this Go `template`, or as json")
 	}, "", false, false},
-	{groupImages, "pull URL|base", "Make an image of a tar on the web, or the image base of this host's programs", 1, 1, nil, nil,
+	{groupImages, "pull URL|base", "Make an image of a tar on the web; base: of this host's programs", 1, 1, madeHere, nil,
 		"  docker2013 pull base\n  docker2013 pull http://example.com/root.tar.gz", false, true},
 	{groupImages, "commit CONTAINER DEST", "Make an image of what a container has changed", 2, 2, containers, nil, "", false, true},
 	{groupImages, "rmi IMAGE...", "Remove images", 1, -1, images, nil, "", false, false},

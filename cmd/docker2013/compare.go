@@ -22,11 +22,12 @@ import (
 // compareCommand is `compare`.
 func (a *app) compareCommand() *cobra.Command {
 	cmd := newCommand(groupLook, "compare [--runs N] [--plot FILE] [RUNTIME...]", "Compare both paths with this host's other runtimes", arity(0, -1))
-	cmd.Long = "Run the same job on both paths and on every container runtime of this host, in turns, and show\n" +
-		"what each costs (time, memory, processes, system calls) and how it isolates the program.\n" +
-		"RUNTIME is one of " + strings.Join(compare.Names(), ", ") + "; without, all.\n" +
+	cmd.Long = "Run the same job on both paths and on every container runtime of this host, in\n" +
+		"turns, and show what each costs (time, memory, processes, system calls) and how\n" +
+		"it isolates the program. RUNTIME is one of these; without, it is all:\n" +
+		strings.Join(compare.Names(), ", ") + ".\n" +
 		"It needs root, and a daemon on this host."
-	cmd.Example = "  sudo docker2013 compare\n  sudo docker2013 compare modern runc crun\n  sudo docker2013 compare --runs 30 --format markdown --plot times.svg"
+	cmd.Example = "  sudo $(which docker2013) compare\n  sudo $(which docker2013) compare modern runc crun\n  sudo $(which docker2013) compare --runs 30 --format markdown --plot times.svg"
 	f := cmd.Flags()
 	runs := f.Int("runs", 10, "how often each is run")
 	format := f.String("format", "text", "`text`, json or markdown")

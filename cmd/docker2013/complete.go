@@ -79,6 +79,9 @@ func images(ctx context.Context, a *app, prefix string) []string {
 	return slices.Compact(ids)
 }
 
+// madeHere is what pull needs no address for.
+func madeHere(context.Context, *app, string) []string { return []string{"base"} }
+
 func containersAndImages(ctx context.Context, a *app, prefix string) []string {
 	return append(containers(ctx, a, prefix), images(ctx, a, prefix)...)
 }

@@ -19,13 +19,15 @@ import (
 
 // copyCommand is `cp`: of image names as in 2013, of files as since 2014.
 func (a *app) copyCommand() *cobra.Command {
-	cmd := newCommand(groupFiles, "cp [-L] CONTAINER:/PATH DEST|- | cp [-L] [-a] SRC|- CONTAINER:/PATH | cp IMAGE NAME",
+	cmd := newCommand(groupFiles, "cp [-L] [-a] SRC DEST",
 		"Copy files out of a container or into one; or name an image", arity(2, 2))
-	cmd.Long = "Copy a file or a folder out of a container, or into one, running or not; - is a tar on a\n" +
-		"standard stream. Into a folder that is there it is copied under its own name, else it gets\n" +
-		"the name that is given; SRC/. is a folder's content. Permissions and times are kept, owners\n" +
-		"become root's in a container and yours here.\n\n" +
-		"With two names of images it does what it did in 2013: gives IMAGE's layers a second name."
+	cmd.Long = "Copy a file or a folder out of a container, or into one: SRC or DEST is\n" +
+		"CONTAINER:/PATH, running or not, the other a path here, or - for a tar on a\n" +
+		"standard stream. Into a folder that is there it is copied under its own name,\n" +
+		"else it gets the name that is given; SRC/. is a folder's content. Permissions\n" +
+		"and times are kept, owners become root's in a container and yours here.\n\n" +
+		"cp IMAGE NAME does what it did in 2013: it gives the image's layers a second\n" +
+		"name."
 	cmd.Example = "  docker2013 cp cefccf5b:/etc/passwd .\n" +
 		"  docker2013 cp ./site/. cefccf5b:/srv/www\n" +
 		"  docker2013 cp cefccf5b:/var/log - | tar t\n" +

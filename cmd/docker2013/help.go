@@ -5,10 +5,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // rootHelp is the page of `docker2013 --help`: the commands, most used first.
-// The commands' own pages are cobra's.
 func rootHelp(root *cobra.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\nUsage: docker2013 [FLAGS] COMMAND [ARG...]\n\n%s\n", root.Long, root.Example)
@@ -20,8 +20,24 @@ func rootHelp(root *cobra.Command) string {
 			}
 		}
 	}
-	fmt.Fprintf(&b, "\nFlags of every command:\n%s\ndocker2013 COMMAND --help tells more.\n", root.PersistentFlags().FlagUsages())
+	fmt.Fprintf(&b, "\nFlags of every command:\n%s\ndocker2013 COMMAND --help tells more.\n", root.PersistentFlags().FlagUsagesWrapped(columns))
 	return b.String()
+}
+
+// columns are those of the terminal that all have.
+const columns = 80
+
+// usage is how a command is called: its flags, and of those that all have the names.
+func usage(cmd *cobra.Command) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())
+	if cmd.Example != "" {
+		fmt.Fprintf(&b, "\nExamples:\n%s\n", cmd.Example)
+	}
+	fmt.Fprintf(&b, "\nFlags:\n%s\nFlags of every command (docker2013 --help tells of them):\n ", cmd.LocalFlags().FlagUsagesWrapped(columns))
+	cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { fmt.Fprintf(&b, " --%s", f.Name) })
+	_, err := fmt.Fprintln(cmd.OutOrStderr(), b.String())
+	return err
 }
 
 // helpCommand is `help COMMAND`.

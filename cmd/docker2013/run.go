@@ -21,16 +21,16 @@ import (
 func (a *app) runCommand() *cobra.Command {
 	cmd := newCommand(groupRun, "run [OPTIONS] [IMAGE [COMMAND [ARG...]]]", "Run a command in a new container", nil)
 	cmd.Long = "Run a command in a new container, and return its exit status.\n\n" +
-		"On a terminal, the command gets a terminal too (-i -t). Without IMAGE it is base,\n" +
-		"without COMMAND it is /bin/bash: interactive, or, off a terminal, with its commands on\n" +
-		"standard input. What follows IMAGE is the command's."
+		"On a terminal, the command gets a terminal too (-i -t). Without IMAGE it is\n" +
+		"base, without COMMAND it is /bin/bash: interactive, or, off a terminal, with\n" +
+		"its commands on standard input. What follows IMAGE is the command's."
 	cmd.Example = "  docker2013 run base /bin/bash\n" +
 		"  docker2013 run -d -m 64m --pids-limit 20 base /bin/sleep 60\n" +
 		"  tar c . | docker2013 run -i base /bin/tar t"
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	f.BoolP("attach", "a", false, "stay in the foreground (the default)")
-	f.BoolP("detach", "d", false, "print the container's id and leave it running")
+	f.BoolP("detach", "d", false, "print its id and leave it running")
 	f.String("cidfile", "", "write the container's id to a new `file`")
 	a.containerFlags(cmd)
 	mark(cmd, markOurs, "detach", "cidfile")
@@ -73,38 +73,38 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	f.StringP("memory", "m", "", "memory limit: a `size` such as 512m or 1g")
 	f.Uint64("cpu-shares", 0, "CPU `weight`; everybody's is 1024")
 	f.String("cpus", "", "CPU limit: a `number` such as 1.5")
-	f.String("cpuset-cpus", "", "the CPUs that may be used: a `list` such as 0-2,4")
-	f.Int64("pids-limit", 0, "the most processes and threads: a `number`")
+	f.String("cpuset-cpus", "", "the CPUs to use: a `list` such as 0-2,4")
+	f.Int64("pids-limit", 0, "most processes and threads: a `number`")
 	f.Uint64("blkio-weight", 0, "block I/O `weight`, 10 to 1000")
-	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
+	f.StringArrayP("env", "e", nil, "set `KEY=VALUE` inside; may be repeated")
 	f.StringP("hostname", "h", "", "the host's `name` inside (default: the container's id)")
 	f.Bool("rm", false, "remove the container when it ends")
 	f.String("name", "", "a second `name`, beside the id")
 	f.StringArray("env-file", nil, "variables from a `file`, KEY=VALUE a line")
 	f.Bool("init", false, "a small init is PID 1: it passes signals on, and reaps")
-	f.String("restart", "", "start it again: on-failure[:N], always, unless-stopped (a `policy`)")
+	f.String("restart", "", "start it again by this `policy`: on-failure[:N], always, unless-stopped")
 	f.String("stop-signal", "", "the `signal` of stop (default TERM)")
 	f.Int("stop-timeout", 0, "`seconds` between stop's signal and SIGKILL (default 10)")
 	f.StringP("workdir", "w", "", "working `directory` inside")
 	f.StringP("user", "u", "", "`user` and group, names or numbers: USER[:GROUP]")
 	f.StringArray("group-add", nil, "a further `group`")
-	f.StringArrayP("volume", "v", nil, "mount a file or folder of the host: `HOST:CONTAINER[:ro]`")
-	f.StringArray("mount", nil, "mount: `type=bind|tmpfs,src=…,dst=…[,readonly]`")
-	f.StringArray("tmpfs", nil, "an empty folder in memory: `PATH[:size=64m,mode=1777]`")
-	f.Bool("read-only", false, "the root file system is read-only")
+	f.StringArrayP("volume", "v", nil, "mount a file or folder of the host: `HOST:CONTAINER`[:ro]")
+	f.StringArray("mount", nil, "a mount, by `key=value`: type=bind|tmpfs,src=…,dst=…[,readonly]")
+	f.StringArray("tmpfs", nil, "an empty folder in memory: `PATH`[:size=64m,mode=1777]")
+	f.Bool("read-only", false, "make the root file system read-only")
 	f.String("entrypoint", "", "run this `program`, with COMMAND as its arguments")
 	f.StringArray("cap-add", nil, "add a `capability`, or ALL")
 	f.StringArray("cap-drop", nil, "drop a `capability`, or ALL")
 	f.Bool("privileged", false, "all capabilities and devices, nothing masked, no filter")
-	f.StringArray("security-opt", nil, "no-new-privileges, seccomp=unconfined or a profile, … (an `option`)")
-	f.StringArray("device", nil, "a device of the host: `HOST[:CONTAINER[:rwm]]`")
-	f.StringArray("ulimit", nil, "limit a resource: `NAME=SOFT[:HARD]`")
+	f.StringArray("security-opt", nil, "an `option`: no-new-privileges, seccomp=FILE or unconfined, apparmor=…, label=…")
+	f.StringArray("device", nil, "a device of the host: `HOST`[:CONTAINER[:rwm]]")
+	f.StringArray("ulimit", nil, "limit a resource: `NAME=SOFT`[:HARD]")
 	f.StringArray("sysctl", nil, "a kernel parameter of the container's own: `KEY=VALUE`")
 	f.Int("oom-score-adj", 0, "the OOM killer's preference: a `number` from -1000 to 1000")
 	f.String("pid", "", "PID namespace: `host`, or container:ID")
 	f.String("ipc", "", "IPC namespace: `host`, or container:ID")
 	f.String("runtime", "", "have another OCI `runtime` make it: runc, crun, or a path")
-	f.String("userns", "", "user `namespace`: host, or auto, where root inside is nobody outside")
+	f.String("userns", "", "user namespace: `host`, or auto: root inside is nobody outside")
 	f.StringArrayP("label", "l", nil, "a label: `KEY=VALUE`")
 	f.StringArray("label-file", nil, "labels from a `file`, KEY=VALUE a line")
 	f.String("memory-swap", "", "limit of memory and swap together: a `size`; -1: no limit of swap")
@@ -114,11 +114,13 @@ func (a *app) containerFlags(cmd *cobra.Command) {
 	f.StringArray("device-write-iops", nil, "writes a second to a device: `DEVICE:RATE`")
 	f.String("lxc-keys", "", "write config.lxc in the keys of `today` or 2013")
 	f.String("path", "", "`classic`, as in 2013, or modern ($DOCKER2013_PATH)")
-	f.Bool("help", false, "help for run") // -h is the hostname's, as in Docker
+	f.Bool("help", false, "help for "+cmd.Name()) // -h is the hostname's, as in Docker
 	mark(cmd, markOurs, "env-file", "label-file")
 	mark(cmd, markLong, "hostname")
 	mustComplete(cmd, "lxc-keys", "today", "2013")
 	mustComplete(cmd, "path", "classic", "modern")
+	mustComplete(cmd, "userns", "host", "auto")
+	mustComplete(cmd, "restart", "on-failure", "always", "unless-stopped")
 }
 
 // complete takes what the flags leave to files and to the environment.
@@ -338,7 +340,7 @@ func (a *app) execCommand() *cobra.Command {
 	f.SetInterspersed(false)
 	f.BoolP("interactive", "i", false, "pass standard input on")
 	f.BoolP("tty", "t", false, "give the command a terminal")
-	f.StringArrayP("env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
+	f.StringArrayP("env", "e", nil, "set `KEY=VALUE` inside; may be repeated")
 	f.StringP("user", "u", "", "`user` and group, names or numbers: USER[:GROUP] (default: the container's)")
 	f.StringP("workdir", "w", "", "working `directory` inside (default: the container's)")
 	cmd.ValidArgsFunction = a.completion(running, 1)

@@ -25,13 +25,14 @@ import (
 
 // xrayCommand is `xray`.
 func (a *app) xrayCommand() *cobra.Command {
-	cmd := newCommand(groupLook, "xray [--path classic|modern|both] run [OPTIONS] IMAGE COMMAND [ARG...]",
+	cmd := newCommand(groupLook, "xray [--path PATH] run [OPTIONS] IMAGE COMMAND [ARG...]",
 		"Show the system calls that made a container, grouped by idea", arity(1, -1))
-	cmd.Long = "Run a command in a new container while strace watches who makes it: lxc-start on the classic\n" +
-		"path, our own runtime on the modern one. The calls are then shown by idea: namespaces, cgroups,\n" +
-		"mounts, capabilities, seccomp, terminal, exec. The container is removed afterwards.\n" +
+	cmd.Long = "Run a command in a new container while strace watches who makes it: lxc-start\n" +
+		"on the classic path, our own runtime on the modern one. The calls are then\n" +
+		"shown by idea: namespaces, cgroups, mounts, capabilities, seccomp, terminal,\n" +
+		"exec. The container is removed afterwards.\n" +
 		"It needs root, strace, and a daemon on this host."
-	cmd.Example = "  sudo docker2013 xray run base /bin/true\n  sudo docker2013 xray --path both run base /bin/true"
+	cmd.Example = "  sudo $(which docker2013) xray run base /bin/true\n  sudo $(which docker2013) xray --path both run base /bin/true"
 	f := cmd.Flags()
 	f.SetInterspersed(false)
 	path := f.String("path", "", "`classic`, modern, or both side by side ($DOCKER2013_PATH)")

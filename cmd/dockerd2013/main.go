@@ -76,7 +76,7 @@ func command() *cobra.Command {
 		Use:           "dockerd2013",
 		Short:         "The daemon: Docker as it was in January 2013, on today's kernel",
 		Version:       dockerd2013.Version,
-		Args:          cobra.NoArgs,
+		Args:          onlyFlags,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -95,23 +95,34 @@ func command() *cobra.Command {
 			return run(cmd.Context(), o)
 		},
 	}
+	cmd.SetUsageTemplate(strings.ReplaceAll(cmd.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w (see dockerd2013 --help)", err) })
 	f := cmd.Flags()
-	f.StringVar(&o.root, "root", "/var/lib/docker", "data directory")
-	f.StringVar(&o.tcp, "tcp", defaultTCP, "address for calls")
-	f.StringVar(&o.socket, "socket", "auto", "unix socket for calls, root's only; auto: "+dockerd2013.DefaultSocket+" with the default --tcp")
-	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address for calls by HTTP, and the page")
-	f.StringVar(&o.union, "union", "auto", "union file system of --path classic: auto, aufs, aufs-fuse or overlay")
-	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&o.pidFile, "pidfile", "", "write our PID there")
-	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "parent of the containers' cgroups, one a daemon")
-	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this: 512m, 20g")
-	f.StringVar(&o.usernsRange, "userns-range", "1879048192:268435456", "user and group ids of the host, FIRST:COUNT, that containers with --userns auto share out, 65536 each")
-	f.StringVar(&o.shim, "shim", beside("docker2013-shim"), "the program docker2013-shim, for --path modern")
-	f.StringVar(&o.aufs, "aufs", beside("docker2013-aufs"), "the program docker2013-aufs, for --union aufs-fuse")
-	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "take addresses that others can reach: whoever does is root here")
+	f.SortFlags = false
+	f.StringVar(&o.root, "root", "/var/lib/docker", "data `directory`")
+	f.StringVar(&o.tcp, "tcp", defaultTCP, "`address` for calls")
+	f.StringVar(&o.socket, "socket", "auto", "unix socket for calls, root's only: a `path`; auto: "+dockerd2013.DefaultSocket+" with the default --tcp")
+	f.StringVar(&o.http, "http", "127.0.0.1:8080", "`address` for calls by HTTP, and for the page")
+	f.StringVar(&o.union, "union", "auto", "union `filesystem` of --path classic: auto, aufs, aufs-fuse or overlay")
+	f.StringVar(&o.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
+	f.StringVar(&o.pidFile, "pidfile", "", "write our PID to a `file`")
+	f.StringVar(&o.cgroup, "cgroup-parent", cgroup, "`name` of the containers' parent cgroup; each daemon has its own")
+	f.StringVar(&o.maxLayer, "max-layer-size", "", "refuse a layer that unpacks to more than this `size`: 512m, 20g")
+	f.StringVar(&o.usernsRange, "userns-range", "1879048192:268435456", "user and group `ids` of the host, FIRST:COUNT, for containers with --userns auto, 65536 each")
+	f.StringVar(&o.shim, "shim", beside("docker2013-shim"), "the `program` docker2013-shim, for --path modern")
+	f.StringVar(&o.aufs, "aufs", beside("docker2013-aufs"), "the `program` docker2013-aufs, for --union aufs-fuse")
+	f.BoolVar(&o.insecureRemote, "insecure-remote", false, "listen on addresses that others can reach: whoever does is root here")
 	f.BoolVar(&o.rootless, "rootless", false, "for an ordinary user: the modern path without cgroups, below ~/.local/share/docker2013, on a socket there")
 	f.BoolVar(&o.cleanup, "cleanup", false, "stop and clean up what a dead daemon left below --root, and exit")
 	return cmd
+}
+
+// onlyFlags tells who meant the client.
+func onlyFlags(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s: the daemon takes flags only (see dockerd2013 --help); commands are the client's: docker2013 %[1]s", args[0])
+	}
+	return nil
 }
 
 // run is the daemon's life.

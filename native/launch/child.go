@@ -64,10 +64,23 @@ func afterForkInChild()
 // maker's nor the maker's end of a pipe that it reads. born, which
 // may be nil, is called when there is a process, and it is on its way; its error ends
 // it. A *Failure says which call failed; then there is no process.
-//
-// To be called on a goroutine of its own if the program has a PidNamespace: its
-// thread ends with it.
 func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd int, err error) {
+	if p.PidNamespace < 0 {
+		return p.start(files, born)
+	}
+	// A thread that has joined a PID namespace for its children can make no new one
+	// any more (EINVAL). This one ends with its goroutine, which never unlocks it.
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		pid, pidfd, err = p.start(files, born)
+	}()
+	<-done
+	return pid, pidfd, err
+}
+
+func (p *Program) start(files []int, born func(pid, pidfd int) error) (pid, pidfd int, err error) {
 	calls, keep, err := p.raw(files)
 	if err != nil {
 		return 0, -1, err
@@ -86,7 +99,6 @@ func (p *Program) Run(files []int, born func(pid, pidfd int) error) (pid, pidfd 
 		args.cgroup = uint64(files[p.Into])
 	}
 	if p.PidNamespace >= 0 {
-		runtime.LockOSThread() // and never unlocked: the thread must end
 		if err := unix.Setns(files[p.PidNamespace], unix.CLONE_NEWPID); err != nil {
 			return 0, -1, errors.Join(&Failure{"join the PID namespace", err.(unix.Errno)}, unix.Close(pipe[1]))
 		}

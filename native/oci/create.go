@@ -450,16 +450,14 @@ func ownStreams(s *specs.Spec) {
 // run makes the process.
 func (b *birth) run(program *launch.Program) (pid, pidfd int, err error) {
 	var failed error
-	done := make(chan struct{})
-	go func() { // its thread may join a PID namespace, and ends then
-		defer close(done)
-		runtime.LockOSThread()
-		pid, pidfd, err = program.Run(b.files, func(pid, pidfd int) error {
-			failed = b.attend(pid, pidfd)
-			return failed
-		})
-	}()
-	<-done
+	// Until it is made it dies with the thread that makes it (session): a hook that
+	// joins its namespaces meanwhile, and ends a thread, must have another one.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, pidfd, err = program.Run(b.files, func(pid, pidfd int) error {
+		failed = b.attend(pid, pidfd)
+		return failed
+	})
 	if failed == nil && err == nil {
 		if _, ok := born(pid); ok || b.setup.Wait < 0 {
 			return pid, pidfd, nil

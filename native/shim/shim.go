@@ -364,8 +364,7 @@ func ReadExit(dir string) (ExitNote, error) {
 	return note, nil
 }
 
-// exec starts a further process and says how it ends. Its thread may have joined a
-// PID namespace for its children, and ends with the goroutine.
+// exec starts a further process and says how it ends.
 func (s *shim) exec(conn *Conn, m Message) {
 	defer s.execs.Done()
 	var order ExecOrder
