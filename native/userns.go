@@ -42,7 +42,7 @@ func (u UserNamespace) flag() int {
 func (w *writer) awaitIDs(p *specs.Process, u UserNamespace) {
 	if u.Is && u.Ready >= 0 {
 		w.labels(p)
-		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.Ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
+		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.Ready), make([]byte, 1), 1)
 	}
 }
 
@@ -71,17 +71,17 @@ func (w *writer) joinFirst(s *specs.Spec) []specs.LinuxNamespace {
 	if !hasUserNamespace(s) || len(joined)+len(user) == 0 {
 		return s.Linux.Namespaces
 	}
-	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
+	w.call("be undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	if len(user) > 0 {
 		w.labels(s.Process)
 	}
 	w.namespaces(append(joined, user...), nil)
-	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
+	w.call("make the other namespaces", unix.SYS_UNSHARE, unshared)
 	if unshared&(unix.CLONE_NEWPID|unix.CLONE_NEWTIME) != 0 {
 		if w.p.PidNamespace >= 0 { // the number of a process there isn't ours
 			w.err = errors.New("a new time namespace beside a user namespace and a PID namespace that is joined is not supported")
 		}
-		w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
+		w.call("fork", unix.SYS_CLONE, unix.CLONE_PARENT|uint64(unix.SIGCHLD)).Fork = true
 	}
 	return left
 }
@@ -105,9 +105,8 @@ func (w *writer) becomeRoot(u UserNamespace) {
 	if !u.Is {
 		return
 	}
-	zero := launch.Number(0)
-	w.call("become root inside", unix.SYS_SETRESGID, zero, zero, zero)
-	w.call("become root inside", unix.SYS_SETRESUID, zero, zero, zero)
+	w.call("become root inside", unix.SYS_SETRESGID, 0, 0, 0)
+	w.call("become root inside", unix.SYS_SETRESUID, 0, 0, 0)
 }
 
 // hostNodes takes hold of the host's device nodes: nobody makes one in a user
@@ -122,7 +121,7 @@ func (w *writer) hostNodes(s *specs.Spec, u UserNamespace) []launch.Arg {
 		if from := u.Nodes[d.Path]; from != "" {
 			node = from
 		}
-		nodes[i] = w.result("take "+node, unix.SYS_OPEN_TREE, here, launch.String(node), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+		nodes[i] = w.result("take "+node, unix.SYS_OPEN_TREE, here, node, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	}
 	return nodes
 }
