@@ -14,12 +14,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"docker2013/cgroups"
 	"docker2013/native/launch"
 )
 
-// Setup is what a program needs beside the configuration. The numbers are indexes
-// of the descriptors that go with it, -1: none. NewSetup has none.
+// Setup is what a program needs beside the configuration. Descriptors are named by
+// their index in FDs, -1: none. NewSetup has none.
 type Setup struct {
+	FDs         []int  // go with the program
 	Rootfs      string // on the host
 	Tasks       []int  // v1's cgroups
 	Into        int    // v2's
@@ -46,6 +48,22 @@ type Setup struct {
 // NewSetup is one without descriptors.
 func NewSetup() Setup {
 	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, PidNS: -1, Wait: -1, User: UserNamespace{Ready: -1}}
+}
+
+// Add has a descriptor go with the program, and returns its index.
+func (x *Setup) Add(fd int) int {
+	x.FDs = append(x.FDs, fd)
+	return len(x.FDs) - 1
+}
+
+// Join has the process be in a cgroup.
+func (x *Setup) Join(join cgroups.Join) {
+	for _, fd := range join.Tasks {
+		x.Tasks = append(x.Tasks, x.Add(fd))
+	}
+	if join.Into >= 0 {
+		x.Into = x.Add(join.Into)
+	}
 }
 
 // writer writes a program, call by call.

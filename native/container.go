@@ -302,17 +302,16 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	}
 	s.Process.Args, s.Process.Env, s.Process.Terminal = e.Args, e.Env, false
 	s.Process.OOMScoreAdj = nil
-	filter, err := p.rt.filters.Compile(s.Linux.Seccomp)
-	if err != nil {
-		return container.Exit{}, err
-	}
 	join, err := p.group.Join()
 	if err != nil {
 		return container.Exit{}, err
 	}
 	defer join.Close()
-	x, files := p.rt.setup(s, join, filter)
-	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
+	x, err := p.rt.setup(s, join)
+	if err != nil {
+		return container.Exit{}, err
+	}
+	for i, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
 		if f == nil {
 			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 			if err != nil {
@@ -321,9 +320,9 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 			defer null.Close()
 			f = null
 		}
-		files = append(files, int(f.Fd()))
+		x.Stdio[i] = x.Add(int(f.Fd()))
 	}
-	x.Controlling, x.User = e.Streams.Terminal, Joins(s)
+	x.Controlling = e.Streams.Terminal
 	if err := giveStreams(IDs(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
@@ -333,14 +332,13 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		p.mu.Unlock()
 		return container.Exit{}, container.ErrNotRunning
 	}
-	x.Pidfd = len(files)
-	files = append(files, p.pidfd)
+	x.Pidfd = x.Add(p.pidfd)
 	p.next++
 	id, x2 := p.next, &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
 	p.execs[id] = x2
 	program, err := CompileExec(s, x)
 	if err == nil {
-		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), files...)
+		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), x.FDs...)
 	}
 	p.mu.Unlock()
 	if err != nil {

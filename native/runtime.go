@@ -116,7 +116,7 @@ func (rt *Runtime) Configure(ctx context.Context, r *container.Record) (err erro
 	return ociconfig.Write(bundleDir(r), s)
 }
 
-// Start makes the cgroup, writes the program and gives both to a shim.
+// Start makes the cgroup, and has a shim make the container.
 func (rt *Runtime) Start(ctx context.Context, r *container.Record, size container.Window) (_ container.Process, err error) {
 	trace.Step(ctx, "network.attach", "mode", "none").End(nil)
 	step := trace.Step(ctx, "runtime.start", "argv", strings.Join(append([]string{r.Path}, r.Args...), " "))
@@ -143,48 +143,16 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 			err = errors.Join(err, group.End())
 		}
 	}()
-	join, err := group.Join()
-	if err != nil {
-		return nil, err
-	}
-	defer join.Close()
-
-	held, trees, err := HostTrees(s)
-	if path := pidNamespacePath(s); err == nil && path != "" {
-		var fd int
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		held = append(held, fd)
-	}
-	defer shim.CloseAll(held)
-	if err != nil {
-		return nil, err
-	}
-	var code []byte
-	var files []int
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: IDs(s), Other: other}
+	var conn *shim.Conn
 	if other != nil {
 		step.Set("runtime", other.Path)
+		conn, err = rt.send(order, nil, nil)
 	} else {
-		var program *launch.Program
-		if program, files, err = rt.program(r, s, join, held, trees); err != nil {
-			return nil, err
-		}
-		code = program.Encode()
-		if step.Listening() {
-			step.Set("calls", names(program))
-		}
+		conn, err = rt.sendProgram(step, r, s, group, order)
 	}
-	listener, err := listen(r.Root)
 	if err != nil {
 		return nil, err
-	}
-	defer unix.Close(listener)
-	conn, err := rt.shims.take()
-	if err != nil {
-		return nil, err
-	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: IDs(s), Other: other}
-	if err := conn.Send(shim.Start, order, code, append([]int{listener}, files...)...); err != nil {
-		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
 	}
 	step.End(nil)
 
@@ -199,31 +167,68 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	return p, nil
 }
 
-// program is how we make the container ourselves, with its descriptors.
-func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, held, trees []int) (*launch.Program, []int, error) {
-	filter, err := rt.filters.Compile(s.Linux.Seccomp)
+// sendProgram compiles the container's program, and sends it with its descriptors.
+func (rt *Runtime) sendProgram(step *trace.Span, r *container.Record, s *specs.Spec, group *cgroups.Group, order shim.StartOrder) (*shim.Conn, error) {
+	join, err := group.Join()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	x, files := rt.setup(s, join, filter, held...)
+	defer join.Close()
+	x, err := rt.setup(s, join)
+	if err != nil {
+		return nil, err
+	}
 	x.Rootfs, x.Files = r.Filesystem.RootFS, Files(s.Mounts)
-	if pidNamespacePath(s) != "" {
-		x.PidNS = x.Stdio[0] - 1 // the last that is held
+	held, err := x.TakeTrees(s)
+	defer func() { shim.CloseAll(held) }()
+	if err != nil {
+		return nil, err
 	}
-	for i, tree := range trees {
-		if tree >= 0 {
-			trees[i] = x.Stdio[0] - len(held) + tree
+	if path := pidNamespacePath(s); path != "" {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
 		}
+		held, x.PidNS = append(held, fd), x.Add(fd)
 	}
-	x.Trees, x.User = trees, Joins(s)
-	if x.User.Is && userNamespacePath(s) == "" {
-		x.User.Ready, x.User.Nodes = x.afterStreams(), map[string]string{}
+	// What the shim appends: the standard streams, with a terminal the two ends of Sync;
+	// and with new ids the pipe that tells of them.
+	n := len(x.FDs)
+	x.Stdio, x.Sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
+	if order.IDs != nil {
+		x.User.Ready, x.User.Nodes = n+len(x.Stdio), map[string]string{}
+		if x.Terminal {
+			x.User.Ready = n + len(x.Sync)
+		}
 		for _, d := range r.Config.Devices {
 			x.User.Nodes[d.Container] = d.Host
 		}
 	}
 	program, err := Compile(s, x)
-	return program, files, err
+	if err != nil {
+		return nil, err
+	}
+	if step.Listening() {
+		step.Set("calls", names(program))
+	}
+	return rt.send(order, program.Encode(), x.FDs)
+}
+
+// send gives an order to an idle shim.
+func (rt *Runtime) send(order shim.StartOrder, program []byte, files []int) (*shim.Conn, error) {
+	listener, err := listen(order.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(listener)
+	conn, err := rt.shims.take()
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Send(shim.Start, order, program, append([]int{listener}, files...)...); err != nil {
+		return nil, errors.Join(fmt.Errorf("start container %s: %w", filepath.Base(order.Dir), err), conn.Close())
+	}
+	return conn, nil
 }
 
 // otherRuntime is the one that makes the container in our place, nil: we do.
@@ -242,31 +247,13 @@ func otherRuntime(r *container.Record) (*shim.Other, error) {
 	return &shim.Other{Path: path, Bundle: bundleDir(r), ID: r.Id}, nil
 }
 
-// setup collects the descriptors that go with a program. The shim appends the
-// standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x Setup, files []int) {
+// setup is what all processes of a container need.
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join) (x Setup, err error) {
 	x = NewSetup()
-	x.Filter, x.Terminal, x.LastCap = filter, s.Process.Terminal, rt.lastCap
-	for _, fd := range join.Tasks {
-		x.Tasks = append(x.Tasks, len(files))
-		files = append(files, fd)
-	}
-	if join.Into >= 0 {
-		x.Into = len(files)
-		files = append(files, join.Into)
-	}
-	files = append(files, more...)
-	n := len(files)
-	x.Stdio, x.Sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
-	return x, files
-}
-
-// afterStreams is the number of the first descriptor behind the standard streams.
-func (x Setup) afterStreams() int {
-	if x.Terminal {
-		return x.Sync[1] + 1
-	}
-	return x.Stdio[2] + 1
+	x.Terminal, x.LastCap, x.User = s.Process.Terminal, rt.lastCap, Joins(s)
+	x.Join(join)
+	x.Filter, err = rt.filters.Compile(s.Linux.Seccomp)
+	return x, err
 }
 
 // names are the calls of a program as a learner reads them, each once.

@@ -131,22 +131,17 @@ func hasUserNamespace(s *specs.Spec) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
-// HostTrees takes hold of what is bind-mounted into a container with a user namespace:
-// the new process may not go everywhere. which says, mount by mount, which of the
-// descriptors is its; -1: none.
-func HostTrees(s *specs.Spec) (trees, which []int, err error) {
+// TakeTrees takes hold of what is bind-mounted into a container with a user namespace:
+// the new process may not go everywhere. The caller closes what is held, after an error
+// too.
+func (x *Setup) TakeTrees(s *specs.Spec) (held []int, err error) {
 	if !hasUserNamespace(s) {
-		return nil, nil, nil
+		return nil, nil
 	}
-	defer func() {
-		if err != nil {
-			shim.CloseAll(trees)
-		}
-	}()
 	for _, m := range s.Mounts {
 		a := readOptions(m)
 		if !a.bind || a.remount {
-			which = append(which, -1)
+			x.Trees = append(x.Trees, -1)
 			continue
 		}
 		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
@@ -155,12 +150,11 @@ func HostTrees(s *specs.Spec) (trees, which []int, err error) {
 		}
 		tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
 		if err != nil {
-			return trees, nil, fmt.Errorf("take %s: %w", m.Source, err)
+			return held, fmt.Errorf("take %s: %w", m.Source, err)
 		}
-		which = append(which, len(trees))
-		trees = append(trees, tree)
+		held, x.Trees = append(held, tree), append(x.Trees, x.Add(tree))
 	}
-	return trees, which, nil
+	return held, nil
 }
 
 // Joins is what a program needs to know of a container's user namespace when its ids

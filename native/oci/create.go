@@ -145,7 +145,7 @@ func (c *Container) create(o Starting) error {
 		return err
 	}
 	defer b.close()
-	b.setup.Rootfs, b.setup.Files, b.setup.Wait = s.Root.Path, native.Files(s.Mounts), b.add(socket)
+	b.setup.Rootfs, b.setup.Files, b.setup.Wait = s.Root.Path, native.Files(s.Mounts), b.setup.Add(socket)
 	b.setup.Hooks = hasHooks(s.Hooks) || slices.ContainsFunc(s.Mounts, native.CopiesUp)
 	for _, ns := range s.Linux.Namespaces {
 		if ns.Type == specs.PIDNamespace && ns.Path != "" {
@@ -154,14 +154,14 @@ func (c *Container) create(o Starting) error {
 				return fmt.Errorf("join the PID namespace: %w", err)
 			}
 			defer f.Close()
-			b.setup.PidNS = b.add(int(f.Fd()))
+			b.setup.PidNS = b.setup.Add(int(f.Fd()))
 		}
 	}
 	held, err := b.mapIDs(&s)
+	defer shim.CloseAll(held)
 	if err != nil {
 		return err
 	}
-	defer shim.CloseAll(held)
 	program, err := native.Compile(&s, b.setup)
 	if err != nil {
 		return err
@@ -256,18 +256,12 @@ func (b *birth) mapIDs(s *specs.Spec) (held []int, err error) {
 		return nil, err
 	}
 	for _, fd := range b.ids.Files() {
-		x.User.Ready = b.add(fd)
+		x.User.Ready = x.Add(fd)
 	}
 	if x.User.Nodes, err = hostNodes(s.Linux.Devices); err != nil {
 		return nil, err
 	}
-	held, x.Trees, err = native.HostTrees(s)
-	for i, tree := range x.Trees {
-		if tree >= 0 {
-			x.Trees[i] = b.add(held[tree])
-		}
-	}
-	return held, err
+	return x.TakeTrees(s)
 }
 
 // hostNodes finds devices in the host's /dev: nobody makes a node in a user namespace.
@@ -364,7 +358,6 @@ func writePidFile(file string, pid int) error {
 // birth runs a program, and does its part where the new process waits for us.
 type birth struct {
 	setup   native.Setup
-	files   []int
 	sync    [2]int // ours: read from, written to
 	childs  []int  // of it, the other ends
 	options Starting
@@ -384,12 +377,7 @@ func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o St
 	if x.LastCap, err = capability.LastCap(); err != nil {
 		return nil, err
 	}
-	for _, fd := range join.Tasks {
-		x.Tasks = append(x.Tasks, b.add(fd))
-	}
-	if join.Into >= 0 {
-		x.Into = b.add(join.Into)
-	}
+	x.Join(join)
 	if s.Process != nil {
 		x.Terminal, b.size = s.Process.Terminal, s.Process.ConsoleSize
 		if !x.Terminal {
@@ -397,24 +385,18 @@ func (rt *Runtime) newBirth(c *Container, s *specs.Spec, join cgroups.Join, o St
 		}
 	}
 	if !x.Terminal {
-		x.Stdio = [3]int{b.add(0), b.add(1), b.add(2)}
+		x.Stdio = [3]int{x.Add(0), x.Add(1), x.Add(2)}
 	}
 	var up, down [2]int
 	if err := errors.Join(unix.Pipe2(up[:], unix.O_CLOEXEC), unix.Pipe2(down[:], unix.O_CLOEXEC)); err != nil {
 		return nil, err
 	}
 	b.sync, b.childs = [2]int{up[0], down[1]}, []int{up[1], down[0]}
-	x.Sync = [2]int{b.add(up[1]), b.add(down[0])}
+	x.Sync = [2]int{x.Add(up[1]), x.Add(down[0])}
 	for i := range o.Preserve {
-		b.add(3 + i)
+		x.Add(3 + i)
 	}
 	return b, nil
-}
-
-// add gives a descriptor its index in the program.
-func (b *birth) add(fd int) int {
-	b.files = append(b.files, fd)
-	return len(b.files) - 1
 }
 
 func (b *birth) close() {
@@ -454,7 +436,7 @@ func (b *birth) run(program *launch.Program) (pid, pidfd int, err error) {
 	go func() { // its thread may join a PID namespace, and ends then
 		defer close(done)
 		runtime.LockOSThread()
-		pid, pidfd, err = program.Run(b.files, func(pid, pidfd int) error {
+		pid, pidfd, err = program.Run(b.setup.FDs, func(pid, pidfd int) error {
 			failed = b.attend(pid, pidfd)
 			return failed
 		})

@@ -69,7 +69,7 @@ func (c *Container) exec(change func(*specs.Process) (*specs.Process, error), o 
 		return 0, err
 	}
 	defer b.close()
-	b.setup.Pidfd = b.add(pidfd)
+	b.setup.Pidfd = b.setup.Add(pidfd)
 	if b.setup.User.Is {
 		for _, l := range native.Limits(s.Process) {
 			if err := l.Raise(0); err != nil { // our own: there is nothing that we do behind it

@@ -97,15 +97,10 @@ func (c *Container) inside(h specs.Hook, state []byte, pidfd int, join cgroups.J
 	defer out.Close()
 	b := &birth{setup: native.NewSetup(), sync: [2]int{-1, -1}}
 	b.setup.User = native.Joins(c.spec)
-	for _, fd := range join.Tasks {
-		b.setup.Tasks = append(b.setup.Tasks, b.add(fd))
-	}
-	if join.Into >= 0 {
-		b.setup.Into = b.add(join.Into)
-	}
-	o := b.add(int(out.Fd()))
-	b.setup.Stdio = [3]int{b.add(int(in.Fd())), o, o}
-	b.setup.Pidfd = b.add(pidfd)
+	b.setup.Join(join)
+	o := b.setup.Add(int(out.Fd()))
+	b.setup.Stdio = [3]int{b.setup.Add(int(in.Fd())), o, o}
+	b.setup.Pidfd = b.setup.Add(pidfd)
 	program, err := native.CompileHook(h, b.setup)
 	if err != nil {
 		return err
