@@ -448,21 +448,17 @@ func (w *writer) finishRoot(s *specs.Spec) {
 //	child                     parent
 //	  ── SyncHooks ────────────▶   runs the hooks
 //	  ◀─────────────── a byte ──
-//	  ── SyncTerminal ─────────▶   pidfd_getfd(child, MasterFD)
+//	  ── SyncTerminal ─────────▶   pidfd_getfd(child, launch.MasterFD)
 //	  ◀─────────────── a byte ──
 const (
 	SyncHooks    = 'h' // the environment is there, the host's root still is too
-	SyncTerminal = 't' // the terminal's master side is on MasterFD
+	SyncTerminal = 't' // the terminal's master side is on launch.MasterFD
 )
 
 func (w *writer) meet(name string, sync [2]int, where byte) {
 	w.call(name, unix.SYS_WRITE, launch.File(sync[0]), []byte{where}, 1)
 	w.call(name, unix.SYS_READ, launch.File(sync[1]), make([]byte, 1), 1)
 }
-
-// MasterFD is where a new process offers its terminal's master side: the parent
-// takes it from there (pidfd_getfd(2)).
-const MasterFD = 250
 
 // terminal opens one in the container's own devpts, hands its master side to the
 // parent, and makes the other side the standard streams and the controlling terminal.
@@ -473,7 +469,7 @@ func (w *writer) terminal(sync [2]int, p *specs.Process) {
 	if p.User.UID != 0 {
 		w.call("give the terminal to the user", unix.SYS_FCHOWN, slave, p.User.UID, ^uint32(0))
 	}
-	w.call("offer the terminal", unix.SYS_DUP3, master, MasterFD, unix.O_CLOEXEC)
+	w.call("offer the terminal", unix.SYS_DUP3, master, launch.MasterFD, unix.O_CLOEXEC)
 	w.meet("offer the terminal", sync, SyncTerminal)
 	w.call("take the terminal as one's own", unix.SYS_IOCTL, slave, unix.TIOCSCTTY, 0)
 	for fd := range 3 {

@@ -86,7 +86,7 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 	defer r.Close()
 	x := NewSetup()
 	x.Rootfs, x.Filter, x.LastCap, x.Files, x.User = rootfs, filter, lastCap, Files(s.Mounts), Joins(s)
-	trees, err := x.TakeTrees(s)
+	trees, err := x.Hold(s)
 	if err != nil {
 		t.Fatal(err)
 	}

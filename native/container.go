@@ -153,13 +153,7 @@ func (p *process) Wait() container.Exit {
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
 func (p *process) Gone() {
 	<-p.gone
-	err := p.group.End()
-	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
-		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-	}
-	if err != nil {
+	if err := errors.Join(p.group.End(), forgetRun(p.record.Root)); err != nil {
 		p.rt.log.Error("clean up after a container", "container", p.record.Id, "err", err)
 	}
 }

@@ -125,7 +125,7 @@ func (w *writer) takeMounts(mounts []specs.Mount, x Setup) []launch.Arg {
 		a := readOptions(m)
 		switch {
 		case a.remount:
-		case a.bind && x.Trees != nil: // taken already, see TakeTrees
+		case a.bind && x.Trees != nil: // taken already, see Hold
 			trees[i] = launch.File(x.Trees[i])
 			w.setClone("take "+m.Source, trees[i], a)
 		case a.bind:

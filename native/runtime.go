@@ -159,7 +159,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	isolate := trace.Step(ctx, "runtime.isolate")
 	p, err := rt.attach(r, group, conn)
 	if err != nil {
-		_, _ = os.Remove(filepath.Join(r.Root, shim.ListenFile)), os.Remove(filepath.Join(r.Root, shim.ExitFile))
+		_ = forgetRun(r.Root)
 		return nil, isolate.End(startError(r.Path, err))
 	}
 	isolate.Set("pid", p.pid)
@@ -179,17 +179,10 @@ func (rt *Runtime) sendProgram(step *trace.Span, r *container.Record, s *specs.S
 		return nil, err
 	}
 	x.Rootfs, x.Files = r.Filesystem.RootFS, Files(s.Mounts)
-	held, err := x.TakeTrees(s)
-	defer func() { shim.CloseAll(held) }()
+	held, err := x.Hold(s)
+	defer shim.CloseAll(held)
 	if err != nil {
 		return nil, err
-	}
-	if path := pidNamespacePath(s); path != "" {
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		held, x.PidNS = append(held, fd), x.Add(fd)
 	}
 	// What the shim appends: the standard streams, with a terminal the two ends of Sync;
 	// and with new ids the pipe that tells of them.
@@ -270,9 +263,9 @@ func names(p *launch.Program) string {
 // startError makes of a failed call what a person wants to know: 127 and 126 as a
 // shell says them, else what couldn't be set up.
 func startError(program string, err error) error {
-	var f *launch.Failure
+	f, failed := errors.AsType[*launch.Failure](err)
 	switch {
-	case !errors.As(err, &f):
+	case !failed:
 		return otherError(program, err)
 	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
 		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (or its interpreter is missing)", program)}
@@ -296,47 +289,45 @@ func otherError(program string, err error) error {
 	}
 }
 
-// listen makes the socket on which a shim hears later daemons. Its name is looked
-// up through the folder's descriptor: a unix socket's path has 107 bytes.
+// listen makes the socket on which a shim hears later daemons.
 func listen(dir string) (fd int, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("make the shim's socket: %w", err)
 		}
 	}()
-	folder, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	if err := forgetRun(dir); err != nil {
 		return -1, err
-	}
-	defer unix.Close(folder)
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)
-	for _, name := range []string{shim.ListenFile, shim.ExitFile} { // of an earlier run
-		if err := unix.Unlinkat(folder, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			return -1, err
-		}
 	}
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 4)); err != nil {
+	err = shim.Named(dir, shim.ListenFile, func(name string) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: name}) })
+	if err = errors.Join(err, unix.Listen(fd, 4)); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil
 }
 
+// forgetRun removes what a run has left in the container's folder.
+func forgetRun(dir string) (err error) {
+	for _, name := range []string{shim.ListenFile, shim.ExitFile} {
+		if rerr := os.Remove(filepath.Join(dir, name)); !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return err
+}
+
 // dial connects to the shim of a container that an earlier daemon started.
 func dial(dir string) (*shim.Conn, error) {
-	folder, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(folder)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)}); err != nil {
+	err = shim.Named(dir, shim.ListenFile, func(name string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) })
+	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return shim.NewConn(fd)

@@ -86,9 +86,6 @@ func (w *writer) joinFirst(s *specs.Spec) []specs.LinuxNamespace {
 	return left
 }
 
-func userNamespacePath(s *specs.Spec) string { return namespacePath(s, specs.UserNamespace) }
-func pidNamespacePath(s *specs.Spec) string  { return namespacePath(s, specs.PIDNamespace) }
-
 // namespacePath is of one to join, "": it is new, or the host's.
 func namespacePath(s *specs.Spec, kind specs.LinuxNamespaceType) string {
 	for _, ns := range s.Linux.Namespaces {
@@ -131,12 +128,19 @@ func hasUserNamespace(s *specs.Spec) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
-// TakeTrees takes hold of what is bind-mounted into a container with a user namespace:
-// the new process may not go everywhere. The caller closes what is held, after an error
-// too.
-func (x *Setup) TakeTrees(s *specs.Spec) (held []int, err error) {
+// Hold takes hold of what the new process can't: the PID namespace that it is born in;
+// and what is bind-mounted into a container with a user namespace, since it may not go
+// everywhere. The caller closes what is held, after an error too.
+func (x *Setup) Hold(s *specs.Spec) (held []int, err error) {
+	if path := namespacePath(s, specs.PIDNamespace); path != "" {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("join the PID namespace: open %s: %w", path, err)
+		}
+		held, x.PidNS = append(held, fd), x.Add(fd)
+	}
 	if !hasUserNamespace(s) {
-		return nil, nil
+		return held, nil
 	}
 	for _, m := range s.Mounts {
 		a := readOptions(m)
@@ -163,7 +167,7 @@ func Joins(s *specs.Spec) UserNamespace { return UserNamespace{Is: hasUserNamesp
 
 // IDs is what somebody outside does for a new user namespace; nil: nothing.
 func IDs(s *specs.Spec) *shim.IDMap {
-	if !hasUserNamespace(s) || userNamespacePath(s) != "" {
+	if !hasUserNamespace(s) || namespacePath(s, specs.UserNamespace) != "" {
 		return nil
 	}
 	m := &shim.IDMap{UIDs: mapLines(s.Linux.UIDMappings), GIDs: mapLines(s.Linux.GIDMappings)}

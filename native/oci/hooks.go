@@ -14,6 +14,7 @@ import (
 
 	"docker2013/cgroups"
 	"docker2013/native"
+	"docker2013/native/launch"
 	"docker2013/ociconfig"
 )
 
@@ -118,7 +119,7 @@ func (c *Container) inside(h specs.Hook, state []byte, pidfd int, join cgroups.J
 	if !ended {
 		_ = unix.PidfdSendSignal(child, unix.SIGKILL, nil, 0)
 	}
-	status := reap(pid)
+	status := launch.Reap(pid)
 	if !ended {
 		return fmt.Errorf("it was killed after %d seconds", *h.Timeout)
 	}
@@ -152,16 +153,6 @@ func awaitEnd(pidfd, timeout int) bool {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, left)
 		if err != unix.EINTR {
 			return n == 1
-		}
-	}
-}
-
-// reap takes up a child that has ended.
-func reap(pid int) unix.WaitStatus {
-	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			return status
 		}
 	}
 }
