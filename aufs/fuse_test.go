@@ -576,7 +576,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		if round > 0 {
 			h.mount(t, "fuse", fsys)
 		}
-		fresh := bytes.Repeat([]byte(fmt.Sprintf("%03d\n", round)), size/4)
+		fresh := bytes.Repeat(fmt.Appendf(nil, "%03d\n", round), size/4)
 		victim := pid(t)
 		done := make(chan error)
 		go func() {

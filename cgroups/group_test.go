@@ -156,7 +156,7 @@ func TestLimitsHold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := parent(t, host)
 			plan, err := host.Plan(&specs.LinuxResources{
-				Memory: &specs.LinuxMemory{Limit: ptr(int64(16 << 20))}, Pids: &specs.LinuxPids{Limit: ptr(int64(5))}})
+				Memory: &specs.LinuxMemory{Limit: new(int64(16 << 20))}, Pids: &specs.LinuxPids{Limit: new(int64(5))}})
 			if err != nil {
 				t.Fatal(err)
 			}

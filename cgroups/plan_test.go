@@ -8,8 +8,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 var (
 	v1 = &Host{Version: 1, ioWeight: "blkio.bfq.weight", hierarchies: []hierarchy{
 		{"/v1/devices", []string{"devices"}}, {"/v1/memory", []string{"memory"}}, {"/v1/cpu,cpuacct", []string{"cpu", "cpuacct"}},
@@ -26,17 +24,17 @@ func TestPlan(t *testing.T) {
 		v1, v2 []string
 	}{
 		"none": {nil, nil, nil},
-		"memory": {&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(64)), Swap: ptr(int64(96))}},
+		"memory": {&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(64)), Swap: new(int64(96))}},
 			[]string{"memory.limit_in_bytes 64", "memory.memsw.limit_in_bytes 96"}, []string{"memory.max 64", "memory.swap.max 32"}},
-		"no limit of swap": {&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(64)), Swap: ptr(int64(-1))}},
+		"no limit of swap": {&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(64)), Swap: new(int64(-1))}},
 			[]string{"memory.limit_in_bytes 64", "memory.memsw.limit_in_bytes -1"}, []string{"memory.max 64", "memory.swap.max max"}},
-		"cpu": {&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(150_000)), Cpus: "0-1"}},
+		"cpu": {&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: new(uint64(1024)), Quota: new(int64(150_000)), Cpus: "0-1"}},
 			[]string{"cpu.shares 1024", "cpu.cfs_period_us 100000", "cpu.cfs_quota_us 150000", "cpuset.cpus 0-1"},
 			[]string{"cpu.weight 39", "cpu.max 150000 100000", "cpuset.cpus 0-1"}},
-		"pids": {&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(20))}}, []string{"pids.max 20"}, []string{"pids.max 20"}},
-		"block I/O": {&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(1000)), ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{throttle}}},
+		"pids": {&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: new(int64(20))}}, []string{"pids.max 20"}, []string{"pids.max 20"}},
+		"block I/O": {&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(1000)), ThrottleReadBpsDevice: []specs.LinuxThrottleDevice{throttle}}},
 			[]string{"blkio.bfq.weight 1000", "blkio.throttle.read_bps_device 8:16 1000"}, []string{"io.weight default 10000", "io.max 8:16 rbps=1000"}},
-		"devices": {&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{}, {Allow: true, Type: "c", Major: ptr(int64(1)), Access: "rw"}}},
+		"devices": {&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{}, {Allow: true, Type: "c", Major: new(int64(1)), Access: "rw"}}},
 			[]string{"devices.deny a", "devices.allow c 1:* rw"}, nil},
 	} {
 		for _, host := range []*Host{v1, v2} {
@@ -59,13 +57,13 @@ func TestPlan(t *testing.T) {
 // What the host can't keep is said once for each controller.
 func TestPlanForABareHost(t *testing.T) {
 	_, err := bare.Plan(&specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: ptr(int64(64)), Swap: ptr(int64(96))},
-		Pids:   &specs.LinuxPids{Limit: ptr(int64(20))},
+		Memory: &specs.LinuxMemory{Limit: new(int64(64)), Swap: new(int64(96))},
+		Pids:   &specs.LinuxPids{Limit: new(int64(20))},
 	})
 	if err == nil || strings.Count(err.Error(), `"memory"`) != 1 || strings.Count(err.Error(), `"pids"`) != 1 {
 		t.Errorf("%v", err)
 	}
-	if _, err := (&Host{Version: 1, hierarchies: v1.hierarchies}).Plan(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(10))}}); err == nil {
+	if _, err := (&Host{Version: 1, hierarchies: v1.hierarchies}).Plan(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(10))}}); err == nil {
 		t.Error("a weight that the kernel doesn't have was planned")
 	}
 }

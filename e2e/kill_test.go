@@ -81,7 +81,7 @@ func TestKilledAnywhere(t *testing.T) {
 		if code != 0 {
 			t.Fatalf("round %d, %s killed: ps: %s", round, what, errs)
 		}
-		for _, id := range strings.Fields(list) {
+		for id := range strings.FieldsSeq(list) {
 			docker("wait", id)
 			status, _, _ := docker("ps", "-a")
 			for line := range strings.Lines(status) {

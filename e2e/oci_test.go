@@ -130,7 +130,7 @@ func cmdBundle(ts *testscript.TestScript, neg bool, args []string) {
 		data, err := os.ReadFile(ts.Getenv("BUSYBOX"))
 		ts.Check(err)
 		ts.Check(os.WriteFile(filepath.Join(bin, "busybox"), data, 0o755))
-		for _, name := range strings.Fields("sh cat echo sleep id ls mount test touch ps env tty stat grep pwd hostname mkdir true uname readlink date stty sed seq umask") {
+		for name := range strings.FieldsSeq("sh cat echo sleep id ls mount test touch ps env tty stat grep pwd hostname mkdir true uname readlink date stty sed seq umask") {
 			ts.Check(os.Symlink("busybox", filepath.Join(bin, name)))
 		}
 	}

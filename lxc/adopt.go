@@ -72,12 +72,12 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 	if err != nil { // it has ended since we looked
 		return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 	}
-	io, err := adoptStdio(r, rt.log)
+	std, err := adoptStdio(r, rt.log)
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("adopt container %s: %w", r.Id, err)
 	}
-	p := rt.process(r, rt.monitor.watch(r.Id), monitor, io)
+	p := rt.process(r, rt.monitor.watch(r.Id), std)
 	go p.reap(func() error { return awaitPidfd(fd) })
 	// It may be on its way up, or on its way out.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -12,11 +12,11 @@ import (
 	"docker2013/container"
 )
 
-// prepareRoot makes the working directory, and refuses an image that has a symbolic link where LXC mounts something,
-// or whose working directory is below /proc: LXC creates targets before it has
-// changed the root, so that the link led it out, and /proc/self/fd/N can be a
-// folder of the host that it has open (CVE-2024-21626). Nothing runs in the rootfs
-// yet that could change it afterwards.
+// prepareRoot makes the working directory, and refuses an image that has a symbolic
+// link where LXC mounts something, or whose working directory is below /proc: LXC
+// creates targets before it has changed the root, so that the link led it out, and
+// /proc/self/fd/N can be a folder of the host that it has open (CVE-2024-21626).
+// Nothing runs in the rootfs yet that could change it afterwards.
 func prepareRoot(r *container.Record) error {
 	rootfs := r.Filesystem.RootFS
 	targets := []string{"/proc", "/sys", "/dev/pts", "/etc/resolv.conf"}

@@ -21,14 +21,13 @@ import (
 // process is a running container: an lxc-start and, below it, the container's
 // first process.
 type process struct {
-	rt      *Runtime
-	id      string
-	io      *stdio
-	record  *container.Record
-	watch   *watch
-	monitor int           // lxc-start's PID
-	gone    chan struct{} // closed when lxc-start has ended and exit is set
-	exit    container.Exit
+	rt     *Runtime
+	id     string
+	io     *stdio
+	record *container.Record
+	watch  *watch
+	gone   chan struct{} // closed when lxc-start has ended and exit is set
+	exit   container.Exit
 
 	mu    sync.Mutex
 	pid   int  // the first process's, 0 until it is known or if it never was
@@ -36,9 +35,8 @@ type process struct {
 	ended bool // lxc-start has: no pidfd is opened any more
 }
 
-func (rt *Runtime) process(r *container.Record, w *watch, monitor int, io *stdio) *process {
-	return &process{rt: rt, id: r.Id, record: r, watch: w, monitor: monitor, io: io,
-		gone: make(chan struct{}), pidfd: -1}
+func (rt *Runtime) process(r *container.Record, w *watch, io *stdio) *process {
+	return &process{rt: rt, id: r.Id, record: r, watch: w, io: io, gone: make(chan struct{}), pidfd: -1}
 }
 
 // withLXC calls f with liblxc's handle on the container.
@@ -48,6 +46,17 @@ func (p *process) withLXC(f func(*golxc.Container) error) error {
 		return fmt.Errorf("open LXC container %s: %w", p.id, err)
 	}
 	return errors.Join(f(c), c.Release())
+}
+
+// configured is withLXC after liblxc has read the configuration, without which it
+// freezes no container and knows none of its cgroups.
+func (p *process) configured(f func(*golxc.Container) error) error {
+	return p.withLXC(func(c *golxc.Container) error {
+		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
+			return err
+		}
+		return f(c)
+	})
 }
 
 // firstPid finds the first process of a container that has just come up, 0 if it
@@ -213,21 +222,12 @@ func (p *process) Signal(sig syscall.Signal) error {
 
 // Freeze stops all processes with the freezer cgroup.
 func (p *process) Freeze() error {
-	return p.withLXC(func(c *golxc.Container) error {
-		// liblxc freezes no container whose configuration it hasn't read.
-		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
-			return err
-		}
-		return c.Freeze()
-	})
+	return p.configured(func(c *golxc.Container) error { return c.Freeze() })
 }
 
 // Thaw lets them go on. It is not an error when they weren't frozen.
 func (p *process) Thaw() error {
-	return p.withLXC(func(c *golxc.Container) error {
-		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
-			return err
-		}
+	return p.configured(func(c *golxc.Container) error {
 		err := c.Unfreeze()
 		if errors.Is(err, golxc.ErrNotFrozen) { // not by LXC; somebody's own hand can have done it
 			return thawCgroups(p.rt.parent + "/" + p.id)
@@ -242,10 +242,7 @@ func (p *process) Update(r *container.Record) error {
 	if err != nil {
 		return err
 	}
-	return p.withLXC(func(c *golxc.Container) error {
-		if err := c.LoadConfigFile(configPath(p.record)); err != nil {
-			return err
-		}
+	return p.configured(func(c *golxc.Container) error {
 		for _, line := range lines {
 			key, value, _ := strings.Cut(line, " = ")
 			file := strings.TrimPrefix(key, p.rt.host.prefix()+".")

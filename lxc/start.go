@@ -38,7 +38,7 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err := os.Remove(logPath(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("start container %s: %w", r.Id, err)
 	}
-	io, child, err := openStdio(r, size, rt.log)
+	std, child, err := openStdio(r, size, rt.log)
 	if err != nil {
 		return nil, fmt.Errorf("start container %s: %w", r.Id, err)
 	}
@@ -56,14 +56,14 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	child.close()
 	if err != nil {
 		rt.monitor.unwatch(r.Id, w)
-		io.finish()
-		io.removePipes()
+		std.finish()
+		std.removePipes()
 		return nil, step.End(fmt.Errorf("start lxc-start: %w", err))
 	}
 	step.Set("pid", cmd.Process.Pid)
 	step.End(nil)
 
-	p := rt.process(r, w, cmd.Process.Pid, io)
+	p := rt.process(r, w, std)
 	go p.reap(func() error { return cmd.Wait() })
 
 	step = trace.Step(ctx, "runtime.isolate")
@@ -137,7 +137,7 @@ func startError(r *container.Record, log string) *container.StartError {
 		parts := strings.SplitN(strings.TrimSpace(text), " - ", 3)
 		text = parts[len(parts)-1]
 		if cause, isExec := strings.CutSuffix(text, fmt.Sprintf(` - Failed to exec "%s"`, r.Path)); isExec {
-			if cause == unix.ENOENT.Error() || strings.EqualFold(cause, unix.ENOENT.Error()) {
+			if strings.EqualFold(cause, unix.ENOENT.Error()) {
 				return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (or its interpreter is missing)", r.Path)}
 			}
 			return &container.StartError{Code: 126, Text: fmt.Sprintf("%s: can't be executed: %s", r.Path, strings.ToLower(cause))}

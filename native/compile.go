@@ -14,12 +14,14 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"docker2013/cgroups"
 	"docker2013/native/launch"
 )
 
-// Setup is what a program needs beside the configuration. The numbers are indexes
-// of the descriptors that go with it, -1: none. NewSetup has none.
+// Setup is what a program needs beside the configuration. Descriptors are named by
+// their index in FDs, -1: none. NewSetup has none.
 type Setup struct {
+	FDs         []int  // go with the program
 	Rootfs      string // on the host
 	Tasks       []int  // v1's cgroups
 	Into        int    // v2's
@@ -48,6 +50,22 @@ func NewSetup() Setup {
 	return Setup{Into: -1, Stdio: [3]int{-1, -1, -1}, Sync: [2]int{-1, -1}, Pidfd: -1, PidNS: -1, Wait: -1, User: UserNamespace{Ready: -1}}
 }
 
+// Add has a descriptor go with the program, and returns its index.
+func (x *Setup) Add(fd int) int {
+	x.FDs = append(x.FDs, fd)
+	return len(x.FDs) - 1
+}
+
+// Join has the process be in a cgroup.
+func (x *Setup) Join(join cgroups.Join) {
+	for _, fd := range join.Tasks {
+		x.Tasks = append(x.Tasks, x.Add(fd))
+	}
+	if join.Into >= 0 {
+		x.Into = x.Add(join.Into)
+	}
+}
+
 // writer writes a program, call by call.
 type writer struct {
 	p     launch.Program
@@ -56,8 +74,31 @@ type writer struct {
 	err   error
 }
 
-func (w *writer) call(name string, number uintptr, args ...launch.Arg) *launch.Call {
-	w.p.Calls = append(w.p.Calls, launch.Call{Name: name, Number: number, Args: args})
+// call is one call. Its arguments stand as in C, a buffer is a []byte and an argv a
+// []string; what isn't known before the program runs is a launch.Arg.
+func (w *writer) call(name string, number uintptr, args ...any) *launch.Call {
+	c := launch.Call{Name: name, Number: number, Args: make([]launch.Arg, len(args))}
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case int:
+			c.Args[i] = launch.Number(v)
+		case uint32:
+			c.Args[i] = launch.Number(v)
+		case uint64:
+			c.Args[i] = launch.Number(v)
+		case string:
+			c.Args[i] = launch.String(v)
+		case []byte:
+			c.Args[i] = launch.Bytes(v)
+		case []string:
+			c.Args[i] = launch.Strings(v)
+		case launch.Arg:
+			c.Args[i] = v
+		default:
+			w.err = errors.New(name + ": an argument that no call can take")
+		}
+	}
+	w.p.Calls = append(w.p.Calls, c)
 	return &w.p.Calls[len(w.p.Calls)-1]
 }
 
@@ -77,7 +118,7 @@ func (w *writer) slot() int {
 }
 
 // result is a call whose result later ones use.
-func (w *writer) result(name string, number uintptr, args ...launch.Arg) launch.Arg {
+func (w *writer) result(name string, number uintptr, args ...any) launch.Arg {
 	slot := w.slot()
 	w.call(name, number, args...).Keep = slot
 	return launch.Slot(slot)
@@ -94,10 +135,19 @@ func (w *writer) close(name string, fd launch.Arg) {
 // optional makes the calls that f writes depend on the first of them: if that
 // fails with one of errnos, the others are left out.
 func (w *writer) optional(errnos []unix.Errno, f func()) {
-	at := len(w.p.Calls)
+	first := len(w.p.Calls)
 	f()
-	w.p.Calls[at].Ok = errnos
-	w.p.Calls[at].Skip = len(w.p.Calls) - at - 1
+	w.p.Calls[first].Ok = errnos
+	w.p.Calls[first].Skip = len(w.p.Calls) - first - 1
+}
+
+// either is optional with others in their place: f's calls, or, if the first of them
+// fails with errno, g's.
+func (w *writer) either(f func(), errno unix.Errno, g func()) {
+	w.optional([]unix.Errno{errno}, f)
+	last := len(w.p.Calls) - 1
+	g()
+	w.p.Calls[last].Jump = len(w.p.Calls) - last - 1
 }
 
 var here = launch.Number(unix.AT_FDCWD)
@@ -189,7 +239,7 @@ func CompileHook(h specs.Hook, x Setup) (*launch.Program, error) {
 	if len(args) == 0 {
 		args = []string{h.Path}
 	}
-	w.call(executing+h.Path, unix.SYS_EXECVE, launch.String(h.Path), launch.Strings(args), launch.Strings(h.Env))
+	w.call(executing+h.Path, unix.SYS_EXECVE, h.Path, args, h.Env)
 	return &w.p, w.err
 }
 
@@ -199,14 +249,14 @@ func CompileHook(h specs.Hook, x Setup) (*launch.Program, error) {
 // outlive who makes it, until it is made. Its keys are its own (keyrings(7)).
 func (w *writer) session(x Setup) {
 	if x.Wait >= 0 {
-		w.call("die with one's maker", unix.SYS_PRCTL, launch.Number(unix.PR_SET_PDEATHSIG), launch.Number(int(unix.SIGKILL)))
+		w.call("die with one's maker", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
 	}
-	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
+	w.call("be undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	w.call("start a session", unix.SYS_SETSID)
 	if !x.NoKeyring {
-		w.call("start a keyring", unix.SYS_KEYCTL, launch.Number(unix.KEYCTL_JOIN_SESSION_KEYRING), launch.Number(0)).Ok = []unix.Errno{unix.ENOSYS}
+		w.call("start a keyring", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0).Ok = []unix.Errno{unix.ENOSYS}
 	}
-	w.call("clear the umask", unix.SYS_UMASK, launch.Number(0))
+	w.call("clear the umask", unix.SYS_UMASK, 0)
 }
 
 // joinCgroups: before a new cgroup namespace, which takes its root from where it
@@ -214,7 +264,7 @@ func (w *writer) session(x Setup) {
 // cgroups.
 func (w *writer) joinCgroups(tasks []int) {
 	for _, file := range tasks {
-		w.call("join a cgroup", unix.SYS_WRITE, launch.File(file), launch.Bytes([]byte("0")), launch.Number(1))
+		w.call("join a cgroup", unix.SYS_WRITE, launch.File(file), []byte("0"), 1)
 	}
 }
 
@@ -239,7 +289,7 @@ func (w *writer) namespaces(list []specs.LinuxNamespace, offsets map[string]spec
 		case !ok:
 			w.err = fmt.Errorf("a %s namespace is not supported yet", ns.Type)
 		case ns.Path == "" && ns.Type == specs.CgroupNamespace:
-			w.call("make a cgroup namespace", unix.SYS_UNSHARE, launch.Number(flag))
+			w.call("make a cgroup namespace", unix.SYS_UNSHARE, flag)
 		case ns.Path == "" && ns.Type == specs.TimeNamespace && len(offsets) > 0:
 			w.clocks(offsets)
 		case ns.Path == "":
@@ -249,9 +299,9 @@ func (w *writer) namespaces(list []specs.LinuxNamespace, offsets map[string]spec
 				w.err = errors.New("a PID namespace is joined through its process")
 			}
 		default:
-			fd := w.result("open "+ns.Path, unix.SYS_OPENAT, here, launch.String(ns.Path), launch.Number(unix.O_RDONLY|unix.O_CLOEXEC), launch.Number(0))
+			fd := w.result("open "+ns.Path, unix.SYS_OPENAT, here, ns.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			join := func() {
-				w.call("join "+ns.Path, unix.SYS_SETNS, fd, launch.Number(flag))
+				w.call("join "+ns.Path, unix.SYS_SETNS, fd, flag)
 				w.close("join "+ns.Path, fd)
 			}
 			switch ns.Type {
@@ -272,27 +322,26 @@ func (w *writer) namespaces(list []specs.LinuxNamespace, offsets map[string]spec
 // clocks makes a time namespace: its clocks can be set until the first process is
 // in it (time_namespaces(7)).
 func (w *writer) clocks(offsets map[string]specs.LinuxTimeOffset) {
-	w.call("make a time namespace", unix.SYS_UNSHARE, launch.Number(unix.CLONE_NEWTIME))
+	w.call("make a time namespace", unix.SYS_UNSHARE, unix.CLONE_NEWTIME)
 	for _, clock := range slices.Sorted(maps.Keys(offsets)) {
 		o := offsets[clock]
 		w.writeFile("set the clock "+clock, "/proc/self/timens_offsets", fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs))
 	}
-	fd := w.result("open the time namespace", unix.SYS_OPENAT, here, launch.String("/proc/self/ns/time_for_children"), launch.Number(unix.O_RDONLY|unix.O_CLOEXEC), launch.Number(0))
-	w.call("join the time namespace", unix.SYS_SETNS, fd, launch.Number(unix.CLONE_NEWTIME))
+	fd := w.result("open the time namespace", unix.SYS_OPENAT, here, "/proc/self/ns/time_for_children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	w.call("join the time namespace", unix.SYS_SETNS, fd, unix.CLONE_NEWTIME)
 	w.close("join the time namespace", fd)
 }
 
 // joinNamespaces: all but the PID's, in which it was born.
 func (w *writer) joinNamespaces(x Setup) {
 	kinds := x.User.flag() | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
-	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.Pidfd), launch.Number(kinds))
+	w.call("join the container's namespaces", unix.SYS_SETNS, launch.File(x.Pidfd), kinds)
 }
 
 // ownMounts: what is mounted from now on is not seen on the host, and what the
 // host unmounts doesn't stay mounted here (mount_namespaces(7)).
 func (w *writer) ownMounts() {
-	w.call("make all mounts private", unix.SYS_MOUNT, launch.Number(0), launch.String("/"), launch.Number(0),
-		launch.Number(unix.MS_REC|unix.MS_PRIVATE), launch.Number(0))
+	w.call("make all mounts private", unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 }
 
 // changeRoot: pivot_root and not chroot: after it the host's root is not only out
@@ -301,22 +350,22 @@ func (w *writer) ownMounts() {
 func (w *writer) changeRoot(root launch.Arg, noPivot bool) {
 	w.call("go to the new root", unix.SYS_FCHDIR, root)
 	if noPivot { // the host's root stays below
-		w.call("move the root", unix.SYS_MOUNT, launch.String("."), launch.String("/"), launch.Number(0), launch.Number(unix.MS_MOVE), launch.Number(0))
-		w.call("chroot", unix.SYS_CHROOT, launch.String("."))
+		w.call("move the root", unix.SYS_MOUNT, ".", "/", 0, unix.MS_MOVE, 0)
+		w.call("chroot", unix.SYS_CHROOT, ".")
 	} else {
-		w.call("pivot_root", unix.SYS_PIVOT_ROOT, launch.String("."), launch.String("."))
-		w.call("unmount the old root", unix.SYS_UMOUNT2, launch.String("."), launch.Number(unix.MNT_DETACH))
+		w.call("pivot_root", unix.SYS_PIVOT_ROOT, ".", ".")
+		w.call("unmount the old root", unix.SYS_UMOUNT2, ".", unix.MNT_DETACH)
 	}
-	w.call("go to the new root", unix.SYS_CHDIR, launch.String("/"))
+	w.call("go to the new root", unix.SYS_CHDIR, "/")
 	w.close("go to the new root", root)
 }
 
 func (w *writer) names(s *specs.Spec) {
 	if s.Hostname != "" {
-		w.call("set the hostname", unix.SYS_SETHOSTNAME, launch.String(s.Hostname), launch.Number(len(s.Hostname)))
+		w.call("set the hostname", unix.SYS_SETHOSTNAME, s.Hostname, len(s.Hostname))
 	}
 	if s.Domainname != "" {
-		w.call("set the domain name", unix.SYS_SETDOMAINNAME, launch.String(s.Domainname), launch.Number(len(s.Domainname)))
+		w.call("set the domain name", unix.SYS_SETDOMAINNAME, s.Domainname, len(s.Domainname))
 	}
 }
 
@@ -329,8 +378,8 @@ func (w *writer) sysctls(values map[string]string) {
 }
 
 func (w *writer) writeFile(name, file, value string) {
-	fd := w.result(name, unix.SYS_OPENAT, here, launch.String(file), launch.Number(unix.O_WRONLY|unix.O_CLOEXEC), launch.Number(0))
-	w.call(name, unix.SYS_WRITE, fd, launch.Bytes([]byte(value)), launch.Number(len(value)))
+	fd := w.result(name, unix.SYS_OPENAT, here, file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	w.call(name, unix.SYS_WRITE, fd, []byte(value), len(value))
 	w.close(name, fd)
 }
 
@@ -342,8 +391,8 @@ func (w *writer) loopback(s *specs.Spec) {
 	ifreq := make([]byte, 40) // struct ifreq: name[16], flags (netdevice(7))
 	copy(ifreq, "lo")
 	binary.NativeEndian.PutUint16(ifreq[16:], unix.IFF_UP|unix.IFF_RUNNING)
-	fd := w.result("open a socket", unix.SYS_SOCKET, launch.Number(unix.AF_INET), launch.Number(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), launch.Number(0))
-	w.call("bring loopback up", unix.SYS_IOCTL, fd, launch.Number(unix.SIOCSIFFLAGS), launch.Bytes(ifreq))
+	fd := w.result("open a socket", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	w.call("bring loopback up", unix.SYS_IOCTL, fd, unix.SIOCSIFFLAGS, ifreq)
 	w.close("close the socket", fd)
 }
 
@@ -354,7 +403,7 @@ func (w *writer) hide(s *specs.Spec) {
 	for _, p := range s.Linux.ReadonlyPaths {
 		name := "make read-only " + p
 		w.optional(absent, func() {
-			tree := w.result(name, unix.SYS_OPEN_TREE, here, launch.String(p), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE))
+			tree := w.result(name, unix.SYS_OPEN_TREE, here, p, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 			w.setAttributes(name, tree, attributes{set: unix.MOUNT_ATTR_RDONLY}, true)
 			w.attach(name, tree, here, p)
 			w.close(name, tree)
@@ -364,17 +413,16 @@ func (w *writer) hide(s *specs.Spec) {
 	for _, p := range s.Linux.MaskedPaths {
 		name := "mask " + p
 		w.optional(absent, func() {
-			w.call(name, unix.SYS_FACCESSAT, here, launch.String(p), launch.Number(0), launch.Number(0))
-			slot := w.slot()
-			isDir := w.call(name, unix.SYS_OPENAT, here, launch.String(p), launch.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), launch.Number(0))
-			isDir.Keep, isDir.Ok, isDir.Skip = slot, []unix.Errno{unix.ENOTDIR}, 2
-			w.call(name, unix.SYS_MOUNT, launch.String("tmpfs"), launch.String(p), launch.String("tmpfs"),
-				launch.Number(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), launch.String("size=0k"))
-			w.call(name, unix.SYS_CLOSE, launch.Slot(slot)).Jump = 3
-			null := launch.Slot(slot)
-			w.call(name, unix.SYS_OPEN_TREE, here, launch.String("/dev/null"), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).Keep = slot
-			w.attach(name, null, here, p)
-			w.close(name, null)
+			w.call(name, unix.SYS_FACCESSAT, here, p, 0, 0)
+			w.either(func() {
+				dir := w.result(name, unix.SYS_OPENAT, here, p, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+				w.call(name, unix.SYS_MOUNT, "tmpfs", p, "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=0k")
+				w.close(name, dir)
+			}, unix.ENOTDIR, func() {
+				null := w.result(name, unix.SYS_OPEN_TREE, here, "/dev/null", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+				w.attach(name, null, here, p)
+				w.close(name, null)
+			})
 		})
 	}
 }
@@ -384,14 +432,14 @@ func (w *writer) finishRoot(s *specs.Spec) {
 	switch p := strings.TrimPrefix(s.Linux.RootfsPropagation, "r"); p {
 	case "shared", "unbindable":
 		flags := map[string]int{"shared": unix.MS_SHARED, "unbindable": unix.MS_UNBINDABLE}[p]
-		w.call("make the root "+p, unix.SYS_MOUNT, launch.Number(0), launch.String("/"), launch.Number(0), launch.Number(flags), launch.Number(0))
+		w.call("make the root "+p, unix.SYS_MOUNT, 0, "/", 0, flags, 0)
 	}
 	if s.Root == nil || !s.Root.Readonly {
 		return
 	}
 	b := make([]byte, 32)
 	binary.NativeEndian.PutUint64(b, unix.MOUNT_ATTR_RDONLY)
-	w.call("make the root read-only", unix.SYS_MOUNT_SETATTR, here, launch.String("/"), launch.Number(0), launch.Bytes(b), launch.Number(len(b)))
+	w.call("make the root read-only", unix.SYS_MOUNT_SETATTR, here, "/", 0, b, len(b))
 }
 
 // Where the child says that it is, on Setup.Sync, in this order; it goes on when a
@@ -400,36 +448,32 @@ func (w *writer) finishRoot(s *specs.Spec) {
 //	child                     parent
 //	  ── SyncHooks ────────────▶   runs the hooks
 //	  ◀─────────────── a byte ──
-//	  ── SyncTerminal ─────────▶   pidfd_getfd(child, MasterFD)
+//	  ── SyncTerminal ─────────▶   pidfd_getfd(child, launch.MasterFD)
 //	  ◀─────────────── a byte ──
 const (
 	SyncHooks    = 'h' // the environment is there, the host's root still is too
-	SyncTerminal = 't' // the terminal's master side is on MasterFD
+	SyncTerminal = 't' // the terminal's master side is on launch.MasterFD
 )
 
 func (w *writer) meet(name string, sync [2]int, where byte) {
-	w.call(name, unix.SYS_WRITE, launch.File(sync[0]), launch.Bytes([]byte{where}), launch.Number(1))
-	w.call(name, unix.SYS_READ, launch.File(sync[1]), launch.Bytes(make([]byte, 1)), launch.Number(1))
+	w.call(name, unix.SYS_WRITE, launch.File(sync[0]), []byte{where}, 1)
+	w.call(name, unix.SYS_READ, launch.File(sync[1]), make([]byte, 1), 1)
 }
-
-// MasterFD is where a new process offers its terminal's master side: the parent
-// takes it from there (pidfd_getfd(2)).
-const MasterFD = 250
 
 // terminal opens one in the container's own devpts, hands its master side to the
 // parent, and makes the other side the standard streams and the controlling terminal.
 func (w *writer) terminal(sync [2]int, p *specs.Process) {
-	master := w.result("open a terminal", unix.SYS_OPENAT, here, launch.String("/dev/pts/ptmx"), launch.Number(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC), launch.Number(0))
-	w.call("unlock the terminal", unix.SYS_IOCTL, master, launch.Number(unix.TIOCSPTLCK), launch.Bytes(make([]byte, 4)))
-	slave := w.result("open the terminal's other side", unix.SYS_IOCTL, master, launch.Number(unix.TIOCGPTPEER), launch.Number(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC))
+	master := w.result("open a terminal", unix.SYS_OPENAT, here, "/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	w.call("unlock the terminal", unix.SYS_IOCTL, master, unix.TIOCSPTLCK, make([]byte, 4))
+	slave := w.result("open the terminal's other side", unix.SYS_IOCTL, master, unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if p.User.UID != 0 {
-		w.call("give the terminal to the user", unix.SYS_FCHOWN, slave, launch.Number(p.User.UID), launch.Number(^uint32(0)))
+		w.call("give the terminal to the user", unix.SYS_FCHOWN, slave, p.User.UID, ^uint32(0))
 	}
-	w.call("offer the terminal", unix.SYS_DUP3, master, launch.Number(MasterFD), launch.Number(unix.O_CLOEXEC))
+	w.call("offer the terminal", unix.SYS_DUP3, master, launch.MasterFD, unix.O_CLOEXEC)
 	w.meet("offer the terminal", sync, SyncTerminal)
-	w.call("take the terminal as one's own", unix.SYS_IOCTL, slave, launch.Number(unix.TIOCSCTTY), launch.Number(0))
+	w.call("take the terminal as one's own", unix.SYS_IOCTL, slave, unix.TIOCSCTTY, 0)
 	for fd := range 3 {
-		w.call("take the terminal", unix.SYS_DUP3, slave, launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
+		w.call("take the terminal", unix.SYS_DUP3, slave, fd, 0).Ok = []unix.Errno{unix.EINVAL}
 	}
 }
 
@@ -437,7 +481,7 @@ func (w *writer) terminal(sync [2]int, p *specs.Process) {
 func (w *writer) console() {
 	const name = "mount the terminal on /dev/console"
 	target := w.target(here, "/dev/console", true, true)
-	tree := w.result(name, unix.SYS_OPEN_TREE, launch.Number(0), launch.String(""), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH))
+	tree := w.result(name, unix.SYS_OPEN_TREE, 0, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	w.attach(name, tree, target, "")
 }
 
@@ -459,7 +503,7 @@ func (w *writer) takeRoot(rootfs, propagation string, u UserNamespace) launch.Ar
 	if u.Is { // what is mounted below is locked, and stays behind
 		flags &^= unix.AT_RECURSIVE
 	}
-	root := w.result("take "+rootfs, unix.SYS_OPEN_TREE, here, launch.String(rootfs), launch.Number(flags))
+	root := w.result("take "+rootfs, unix.SYS_OPEN_TREE, here, rootfs, flags)
 	kind, recursive := rootPropagation(propagation)
 	w.setAttributes("take "+rootfs, root, attributes{propagation: kind}, recursive)
 	return root

@@ -84,30 +84,30 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 		t.Fatal(err)
 	}
 	defer r.Close()
-	trees, which, err := HostTrees(s)
+	x := NewSetup()
+	x.Rootfs, x.Filter, x.LastCap, x.Files, x.User = rootfs, filter, lastCap, Files(s.Mounts), Joins(s)
+	trees, err := x.Hold(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := len(trees)
-	x := NewSetup()
-	x.Rootfs, x.Filter, x.LastCap, x.Stdio, x.Files = rootfs, filter, lastCap, [3]int{n, n + 1, n + 1}, Files(s.Mounts)
-	x.Trees, x.User = which, Joins(s)
+	in, out := x.Add(int(null.Fd())), x.Add(int(w.Fd()))
+	x.Stdio = [3]int{in, out, out}
 	p, err := Compile(s, x)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid, pidfd, err := p.Run(append(trees, int(null.Fd()), int(w.Fd())), nil)
+	pid, pidfd, err := p.Run(x.FDs, nil)
 	w.Close()
 	shim.CloseAll(trees)
 	if err != nil {
 		return "", 0, err
 	}
 	defer unix.Close(pidfd)
-	var out strings.Builder
+	var text strings.Builder
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := r.Read(buf)
-		out.Write(buf[:n])
+		text.Write(buf[:n])
 		if err != nil {
 			break
 		}
@@ -116,7 +116,7 @@ func start(t testing.TB, rootfs string, s *specs.Spec) (string, unix.WaitStatus,
 	if _, err := unix.Wait4(pid, &status, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	return out.String(), status, nil
+	return text.String(), status, nil
 }
 
 // BenchmarkContainer is a whole container without its cgroup; the others leave

@@ -162,17 +162,11 @@ func (p *process) Wait() container.Exit {
 // Gone removes the cgroup, and whatever a shared PID namespace has left in it.
 func (p *process) Gone(recorded bool) {
 	<-p.gone
-	err := p.group.End()
-	names := []string{shim.ListenFile}
+	files := []string{shim.ListenFile}
 	if recorded {
-		names = append(names, shim.ExitFile)
+		files = append(files, shim.ExitFile)
 	}
-	for _, name := range names {
-		if rerr := os.Remove(filepath.Join(p.record.Root, name)); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-	}
-	if err != nil {
+	if err := errors.Join(p.group.End(), forgetRun(p.record.Root, files...)); err != nil {
 		p.rt.log.Error("clean up after a container", "container", p.record.Id, "err", err)
 	}
 }
@@ -315,17 +309,16 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	}
 	s.Process.Args, s.Process.Env, s.Process.Terminal = e.Args, e.Env, false
 	s.Process.OOMScoreAdj = nil
-	filter, err := p.rt.filters.Compile(s.Linux.Seccomp)
-	if err != nil {
-		return container.Exit{}, err
-	}
 	join, err := p.group.Join()
 	if err != nil {
 		return container.Exit{}, err
 	}
 	defer join.Close()
-	x, files := p.rt.setup(s, join, filter)
-	for _, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
+	x, err := p.rt.setup(s, join)
+	if err != nil {
+		return container.Exit{}, err
+	}
+	for i, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
 		if f == nil {
 			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 			if err != nil {
@@ -334,9 +327,9 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 			defer null.Close()
 			f = null
 		}
-		files = append(files, int(f.Fd()))
+		x.Stdio[i] = x.Add(int(f.Fd()))
 	}
-	x.Controlling, x.User = e.Streams.Terminal, Joins(s)
+	x.Controlling = e.Streams.Terminal
 	if err := giveStreams(IDs(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
@@ -346,13 +339,12 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		p.mu.Unlock()
 		return container.Exit{}, container.ErrNotRunning
 	}
-	x.Pidfd = len(files)
-	files = append(files, p.pidfd)
+	x.Pidfd = x.Add(p.pidfd)
 	id, x2 := p.rt.execs.Add(1), &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
 	p.execs[id] = x2
 	program, err := CompileExec(s, x)
 	if err == nil {
-		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), files...)
+		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), x.FDs...)
 	}
 	p.mu.Unlock()
 	if err != nil {

@@ -125,7 +125,7 @@ func (w *writer) takeMounts(mounts []specs.Mount, x Setup) []launch.Arg {
 		a := readOptions(m)
 		switch {
 		case a.remount:
-		case a.bind && x.Trees != nil: // taken already, see HostTrees
+		case a.bind && x.Trees != nil: // taken already, see Hold
 			trees[i] = launch.File(x.Trees[i])
 			w.setClone("take "+m.Source, trees[i], a)
 		case a.bind:
@@ -143,7 +143,7 @@ func (w *writer) clone(source string, a attributes) launch.Arg {
 	if a.recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	tree := w.result(name, unix.SYS_OPEN_TREE, here, launch.String(source), launch.Number(flags))
+	tree := w.result(name, unix.SYS_OPEN_TREE, here, source, flags)
 	w.setClone(name, tree, a)
 	return tree
 }
@@ -160,27 +160,26 @@ func (w *writer) setClone(name string, tree launch.Arg, a attributes) {
 
 func (w *writer) fileSystem(m specs.Mount, a attributes) launch.Arg {
 	name := fmt.Sprintf("mount %s on %s", m.Type, m.Destination)
-	fs := w.result(name, unix.SYS_FSOPEN, launch.String(m.Type), launch.Number(unix.FSOPEN_CLOEXEC))
-	config := func(name string, command int, key, value launch.Arg) {
-		w.call(name, unix.SYS_FSCONFIG, fs, launch.Number(command), key, value, launch.Number(0))
+	fs := w.result(name, unix.SYS_FSOPEN, m.Type, unix.FSOPEN_CLOEXEC)
+	config := func(name string, command int, key, value any) {
+		w.call(name, unix.SYS_FSCONFIG, fs, command, key, value, 0)
 	}
-	none := launch.Number(0)
 	if m.Source != "" {
-		config(name, unix.FSCONFIG_SET_STRING, launch.String("source"), launch.String(m.Source))
+		config(name, unix.FSCONFIG_SET_STRING, "source", m.Source)
 	}
 	for _, option := range a.rest {
 		if key, value, has := strings.Cut(option, "="); has {
-			config(name+" with "+option, unix.FSCONFIG_SET_STRING, launch.String(key), launch.String(value))
+			config(name+" with "+option, unix.FSCONFIG_SET_STRING, key, value)
 		} else {
-			config(name+" with "+option, unix.FSCONFIG_SET_FLAG, launch.String(key), none)
+			config(name+" with "+option, unix.FSCONFIG_SET_FLAG, key, 0)
 		}
 	}
-	config(name, unix.FSCONFIG_CMD_CREATE, none, none)
+	config(name, unix.FSCONFIG_CMD_CREATE, 0, 0)
 	set := a.set | a.rset
 	if a.late(m) {
 		set &^= unix.MOUNT_ATTR_RDONLY
 	}
-	tree := w.result(name, unix.SYS_FSMOUNT, fs, launch.Number(unix.FSMOUNT_CLOEXEC), launch.Number(set))
+	tree := w.result(name, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, set)
 	w.close(name, fs)
 	return tree
 }
@@ -231,7 +230,7 @@ func (w *writer) attach(name string, tree, dir launch.Arg, file string) {
 	if file == "" {
 		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
 	}
-	w.call(name, unix.SYS_MOVE_MOUNT, tree, launch.String(""), dir, launch.String(file), launch.Number(flags))
+	w.call(name, unix.SYS_MOVE_MOUNT, tree, "", dir, file, flags)
 }
 
 // setAttributes changes a mount's, if there is something to change: struct
@@ -248,7 +247,7 @@ func (w *writer) setAttributes(name string, tree launch.Arg, a attributes, recur
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	w.call(name, unix.SYS_MOUNT_SETATTR, tree, launch.String(""), launch.Number(flags), launch.Bytes(b), launch.Number(len(b)))
+	w.call(name, unix.SYS_MOUNT_SETATTR, tree, "", flags, b, len(b))
 }
 
 // target opens what is mounted on, and makes it where it isn't there. All names are
@@ -262,9 +261,15 @@ func (w *writer) target(root launch.Arg, dest string, file, noLinks bool) launch
 		last |= unix.RESOLVE_NO_SYMLINKS
 	}
 	fd := launch.Slot(w.slot())
-	at := len(w.p.Calls)
-	there := w.openIn(root, dest, last, fd)
-	there.Ok = []unix.Errno{unix.ENOENT}
+	w.either(func() { w.openIn(root, dest, last, fd) }, unix.ENOENT, func() {
+		w.makeTarget(root, dest, resolve, file)
+		w.openIn(root, dest, last, fd)
+	})
+	return fd
+}
+
+// makeTarget makes what is mounted on, a directory or a file, and all above it.
+func (w *writer) makeTarget(root launch.Arg, dest string, resolve uint64, file bool) {
 	dir := root
 	for i, c := range dest {
 		if c != '/' || i == 0 {
@@ -279,32 +284,27 @@ func (w *writer) target(root launch.Arg, dest string, file, noLinks bool) launch
 		w.openIn(root, dest[:i], resolve, dir)
 	}
 	if file {
-		w.call("make "+dest, unix.SYS_MKNODAT, dir, launch.String(path.Base(dest)), launch.Number(unix.S_IFREG|0o644), launch.Number(0)).Ok = madeAlready
+		w.call("make "+dest, unix.SYS_MKNODAT, dir, path.Base(dest), unix.S_IFREG|0o644, 0).Ok = madeAlready
 	} else if dest != "/" {
 		w.mkdir(dir, dest)
 	}
 	if dir.Slot() != root.Slot() {
 		w.close("make "+dest, dir)
 	}
-	w.openIn(root, dest, last, fd)
-	w.p.Calls[at].Jump = len(w.p.Calls) - at - 1
-	return fd
 }
 
-func (w *writer) openIn(root launch.Arg, dest string, resolve uint64, keep launch.Arg) *launch.Call {
+func (w *writer) openIn(root launch.Arg, dest string, resolve uint64, keep launch.Arg) {
 	how := make([]byte, 24) // struct open_how
 	binary.NativeEndian.PutUint64(how, unix.O_PATH|unix.O_CLOEXEC)
 	binary.NativeEndian.PutUint64(how[16:], resolve)
-	c := w.call("open "+dest, unix.SYS_OPENAT2, root, launch.String(dest), launch.Bytes(how), launch.Number(len(how)))
-	c.Keep = keep.Slot()
-	return c
+	w.call("open "+dest, unix.SYS_OPENAT2, root, dest, how, len(how)).Keep = keep.Slot()
 }
 
 var madeAlready = []unix.Errno{unix.EEXIST, unix.EROFS, unix.EACCES}
 
 // mkdir makes the last directory of a path, in the one before.
 func (w *writer) mkdir(dir launch.Arg, p string) {
-	w.call("make "+p, unix.SYS_MKDIRAT, dir, launch.String(path.Base(p)), launch.Number(0o755)).Ok = madeAlready
+	w.call("make "+p, unix.SYS_MKDIRAT, dir, path.Base(p), 0o755).Ok = madeAlready
 }
 
 var deviceTypes = map[string]uint32{"c": unix.S_IFCHR, "u": unix.S_IFCHR, "b": unix.S_IFBLK, "p": unix.S_IFIFO}
@@ -337,18 +337,18 @@ func (w *writer) devices(root launch.Arg, s *specs.Spec, nodes []launch.Arg) {
 		if path.Dir(file) != "/dev" {
 			dir = w.target(root, path.Dir(file), false, false)
 		}
-		base := launch.String(path.Base(file))
+		base := path.Base(file)
 		mode := uint32(0o666)
 		if d.FileMode != nil {
 			mode = uint32(d.FileMode.Perm())
 		}
 		if !fresh { // the image's own may be anything
-			w.call(name, unix.SYS_UNLINKAT, dir, base, launch.Number(0)).Ok = []unix.Errno{unix.ENOENT, unix.EBUSY, unix.EISDIR}
+			w.call(name, unix.SYS_UNLINKAT, dir, base, 0).Ok = []unix.Errno{unix.ENOENT, unix.EBUSY, unix.EISDIR}
 		}
-		w.call(name, unix.SYS_MKNODAT, dir, base, launch.Number(deviceTypes[d.Type]|mode),
-			launch.Number(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))).Ok = []unix.Errno{unix.EEXIST} // mounted by the configuration
+		w.call(name, unix.SYS_MKNODAT, dir, base, deviceTypes[d.Type]|mode,
+			unix.Mkdev(uint32(d.Major), uint32(d.Minor))).Ok = []unix.Errno{unix.EEXIST} // mounted by the configuration
 		if uid, gid := number(d.UID), number(d.GID); uid|gid != 0 {
-			w.call(name, unix.SYS_FCHOWNAT, dir, base, launch.Number(uid), launch.Number(gid), launch.Number(unix.AT_SYMLINK_NOFOLLOW))
+			w.call(name, unix.SYS_FCHOWNAT, dir, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 		}
 		if dir.Slot() != dev.Slot() {
 			w.close(name, dir)
@@ -358,7 +358,7 @@ func (w *writer) devices(root launch.Arg, s *specs.Spec, nodes []launch.Arg) {
 		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"},
 		{"/proc/self/fd/2", "stderr"}, {"pts/ptmx", "ptmx"},
 	} {
-		w.call("link /dev/"+l[1], unix.SYS_SYMLINKAT, launch.String(l[0]), dev, launch.String(l[1])).Ok = madeAlready
+		w.call("link /dev/"+l[1], unix.SYS_SYMLINKAT, l[0], dev, l[1]).Ok = madeAlready
 	}
 	w.close("open /dev", dev)
 }

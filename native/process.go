@@ -41,14 +41,14 @@ func (w *writer) process(s *specs.Spec, x Setup) {
 func (w *writer) streams(x Setup) {
 	if !x.Terminal {
 		for fd, file := range x.Stdio {
-			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), launch.Number(fd), launch.Number(0)).Ok = []unix.Errno{unix.EINVAL}
+			w.call("set up the standard streams", unix.SYS_DUP3, launch.File(file), fd, 0).Ok = []unix.Errno{unix.EINVAL}
 		}
 	}
 	if x.Controlling {
-		w.call("take the terminal as one's own", unix.SYS_IOCTL, launch.Number(0), launch.Number(unix.TIOCSCTTY), launch.Number(0))
+		w.call("take the terminal as one's own", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
 	if x.Wait >= 0 {
-		w.call("keep the socket", unix.SYS_DUP3, launch.File(x.Wait), launch.Number(startFD), launch.Number(unix.O_CLOEXEC))
+		w.call("keep the socket", unix.SYS_DUP3, launch.File(x.Wait), startFD, unix.O_CLOEXEC)
 	}
 }
 
@@ -64,10 +64,10 @@ const startFD = launch.ErrorFD + 1
 //	  ◀───────────────────────────────────────────────── connect ──
 //	  ── which call failed, and how; or closed by execve ─────────▶
 func (w *writer) wait() {
-	w.call("outlive one's maker", unix.SYS_PRCTL, launch.Number(unix.PR_SET_PDEATHSIG), launch.Number(0))
-	w.call("be created", unix.SYS_CLOSE, launch.Number(launch.ErrorFD))
-	conn := w.result("wait to be started", unix.SYS_ACCEPT4, launch.Number(startFD), launch.Number(0), launch.Number(0), launch.Number(unix.SOCK_CLOEXEC))
-	w.call("tell who started it", unix.SYS_DUP3, conn, launch.Number(launch.ErrorFD), launch.Number(unix.O_CLOEXEC))
+	w.call("outlive one's maker", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, 0)
+	w.call("be created", unix.SYS_CLOSE, launch.ErrorFD)
+	conn := w.result("wait to be started", unix.SYS_ACCEPT4, startFD, 0, 0, unix.SOCK_CLOEXEC)
+	w.call("tell who started it", unix.SYS_DUP3, conn, launch.ErrorFD, unix.O_CLOEXEC)
 	w.close("tell who started it", conn)
 }
 
@@ -80,7 +80,7 @@ func (w *writer) limits(p *specs.Process, files bool) {
 		b := make([]byte, 16)
 		binary.NativeEndian.PutUint64(b, r.Soft)
 		binary.NativeEndian.PutUint64(b[8:], r.Hard)
-		w.call("set the limit "+r.Type, unix.SYS_PRLIMIT64, launch.Number(0), launch.Number(rlimits[r.Type]), launch.Bytes(b), launch.Number(0))
+		w.call("set the limit "+r.Type, unix.SYS_PRLIMIT64, 0, rlimits[r.Type], b, 0)
 	}
 }
 
@@ -106,11 +106,11 @@ func (w *writer) schedule(p *specs.Process) {
 		for _, n := range []uint64{s.Runtime, s.Deadline, s.Period} {
 			b = binary.NativeEndian.AppendUint64(b, n)
 		}
-		w.call("set the scheduler", unix.SYS_SCHED_SETATTR, launch.Number(0), launch.Bytes(b), launch.Number(0))
+		w.call("set the scheduler", unix.SYS_SCHED_SETATTR, 0, b, 0)
 	}
 	if io := p.IOPriority; io != nil {
 		const process, classShift = 1, 13
-		w.call("set the I/O priority", unix.SYS_IOPRIO_SET, launch.Number(process), launch.Number(0), launch.Number(ioClasses[io.Class]<<classShift|io.Priority))
+		w.call("set the I/O priority", unix.SYS_IOPRIO_SET, process, 0, ioClasses[io.Class]<<classShift|io.Priority)
 	}
 }
 
@@ -159,8 +159,8 @@ func (w *writer) closeAll(x Setup) {
 	if x.Wait >= 0 {
 		above = startFD + 1
 	}
-	w.call("close all other files", unix.SYS_CLOSE_RANGE, launch.Number(3+x.Preserve), launch.Number(launch.ErrorFD-1), launch.Number(0))
-	w.call("close all other files", unix.SYS_CLOSE_RANGE, launch.Number(above), launch.Number(^uint32(0)), launch.Number(0))
+	w.call("close all other files", unix.SYS_CLOSE_RANGE, 3+x.Preserve, launch.ErrorFD-1, 0)
+	w.call("close all other files", unix.SYS_CLOSE_RANGE, above, ^uint32(0), 0)
 }
 
 // workdir goes to the working directory, and makes it where it isn't there.
@@ -178,39 +178,39 @@ func (w *writer) workdir(dir string) {
 func (w *writer) identity(s *specs.Spec, p *specs.Process, x Setup) {
 	w.personality(s)
 	if p.NoNewPrivileges {
-		w.call("gain no new privileges", unix.SYS_PRCTL, launch.Number(unix.PR_SET_NO_NEW_PRIVS), launch.Number(1), launch.Number(0), launch.Number(0), launch.Number(0))
+		w.call("gain no new privileges", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	} else {
 		w.filter(s, x.Filter)
 	}
 	sets := capabilitySets(p.Capabilities)
 	for c := range x.LastCap + 1 {
 		if sets.bounding&(1<<c) == 0 {
-			w.call("drop "+c.String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAPBSET_DROP), launch.Number(c))
+			w.call("drop "+c.String(), unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, int(c))
 		}
 	}
-	w.call("keep capabilities over the change of user", unix.SYS_PRCTL, launch.Number(unix.PR_SET_KEEPCAPS), launch.Number(1))
+	w.call("keep capabilities over the change of user", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1)
 	groups := make([]byte, 0, 4*len(p.User.AdditionalGids))
 	for _, g := range p.User.AdditionalGids {
 		groups = binary.NativeEndian.AppendUint32(groups, g)
 	}
-	set := w.call("set the groups", unix.SYS_SETGROUPS, launch.Number(len(p.User.AdditionalGids)), launch.Bytes(groups))
+	set := w.call("set the groups", unix.SYS_SETGROUPS, len(p.User.AdditionalGids), groups)
 	if x.User.Is && len(groups) == 0 {
 		set.Ok = []unix.Errno{unix.EPERM} // forbidden to an ordinary user, who has but his own (user_namespaces(7))
 	}
-	gid, uid := launch.Number(p.User.GID), launch.Number(p.User.UID)
+	gid, uid := p.User.GID, p.User.UID
 	w.call("set the group", unix.SYS_SETRESGID, gid, gid, gid)
 	w.call("set the user", unix.SYS_SETRESUID, uid, uid, uid)
-	w.call("set the capabilities", unix.SYS_CAPSET, launch.Bytes(capHeader()), launch.Bytes(sets.data()))
+	w.call("set the capabilities", unix.SYS_CAPSET, capHeader(), sets.data())
 	for c := range x.LastCap + 1 {
 		if sets.ambient&(1<<c) != 0 {
-			w.call("raise "+c.String(), unix.SYS_PRCTL, launch.Number(unix.PR_CAP_AMBIENT), launch.Number(unix.PR_CAP_AMBIENT_RAISE), launch.Number(c), launch.Number(0), launch.Number(0))
+			w.call("raise "+c.String(), unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, int(c), 0, 0)
 		}
 	}
 	umask := uint32(0o022)
 	if p.User.Umask != nil {
 		umask = *p.User.Umask
 	}
-	w.call("set the umask", unix.SYS_UMASK, launch.Number(umask))
+	w.call("set the umask", unix.SYS_UMASK, umask)
 	if p.NoNewPrivileges {
 		w.filter(s, x.Filter)
 	}
@@ -229,13 +229,13 @@ func (w *writer) filter(s *specs.Spec, bpf []byte) {
 	for _, f := range s.Linux.Seccomp.Flags {
 		flags |= filterFlags[f]
 	}
-	w.call("load the seccomp filter", unix.SYS_SECCOMP, launch.Number(unix.SECCOMP_SET_MODE_FILTER), launch.Number(flags), launch.Filter(bpf))
+	w.call("load the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, launch.Filter(bpf))
 }
 
 // personality is an execution domain (personality(2)).
 func (w *writer) personality(s *specs.Spec) {
 	if p := s.Linux.Personality; p != nil {
-		w.call("set the personality", unix.SYS_PERSONALITY, launch.Number(map[specs.LinuxPersonalityDomain]int{specs.PerLinux32: 8}[p.Domain]))
+		w.call("set the personality", unix.SYS_PERSONALITY, map[specs.LinuxPersonalityDomain]int{specs.PerLinux32: 8}[p.Domain])
 	}
 }
 
@@ -304,12 +304,12 @@ func (w *writer) find(p *specs.Process) {
 		if i < len(list)-1 {
 			ok = notThis
 		}
-		there := w.call(executing+p.Args[0], unix.SYS_FACCESSAT, here, launch.String(c), launch.Number(unix.X_OK), launch.Number(0))
+		there := w.call(executing+p.Args[0], unix.SYS_FACCESSAT, here, c, unix.X_OK, 0)
 		there.Ok, there.Skip = ok, 2
-		isDir := w.call(executing+p.Args[0], unix.SYS_OPENAT, here, launch.String(c), launch.Number(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), launch.Number(0))
+		isDir := w.call(executing+p.Args[0], unix.SYS_OPENAT, here, c, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		isDir.Ok, isDir.Skip = []unix.Errno{unix.ENOTDIR}, 1+3*(len(list)-1-i) // found
 		// EACCES, and nothing else, as it can only be a directory.
-		w.call(executing+p.Args[0], unix.SYS_EXECVE, launch.String(c+"/."), launch.Strings(nil), launch.Strings(nil)).Ok = ok
+		w.call(executing+p.Args[0], unix.SYS_EXECVE, c+"/.", []string(nil), []string(nil)).Ok = ok
 	}
 }
 
@@ -317,9 +317,8 @@ func (w *writer) find(p *specs.Process) {
 // told: it is for the name that was given.
 func (w *writer) execute(p *specs.Process) {
 	list := candidates(p)
-	argv, env := launch.Strings(p.Args), launch.Strings(p.Env)
 	for i, c := range list {
-		call := w.call(executing+p.Args[0], unix.SYS_EXECVE, launch.String(c), argv, env)
+		call := w.call(executing+p.Args[0], unix.SYS_EXECVE, c, p.Args, p.Env)
 		if i < len(list)-1 {
 			call.Ok = notThis
 		}

@@ -118,7 +118,7 @@ func (rt *Runtime) Configure(ctx context.Context, r *container.Record) (err erro
 	return ociconfig.Write(bundleDir(r), s)
 }
 
-// Start makes the cgroup, writes the program and gives both to a shim.
+// Start makes the cgroup, and has a shim make the container.
 func (rt *Runtime) Start(ctx context.Context, r *container.Record, size container.Window) (_ container.Process, err error) {
 	trace.Step(ctx, "network.attach", "mode", "none").End(nil)
 	step := trace.Step(ctx, "runtime.start", "argv", strings.Join(append([]string{r.Path}, r.Args...), " "))
@@ -145,37 +145,73 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 			err = errors.Join(err, group.End())
 		}
 	}()
+	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: IDs(s), Other: other}
+	var conn *shim.Conn
+	if other != nil {
+		step.Set("runtime", other.Path)
+		conn, err = rt.send(order, nil, nil)
+	} else {
+		conn, err = rt.sendProgram(step, r, s, group, order)
+	}
+	if err != nil {
+		return nil, err
+	}
+	step.End(nil)
+
+	isolate := trace.Step(ctx, "runtime.isolate")
+	p, err := rt.attach(r, group, conn)
+	if err != nil {
+		_ = forgetRun(r.Root, shim.ListenFile, shim.ExitFile)
+		return nil, isolate.End(startError(r.Path, err))
+	}
+	isolate.Set("pid", p.pid)
+	isolate.End(nil)
+	return p, nil
+}
+
+// sendProgram compiles the container's program, and sends it with its descriptors.
+func (rt *Runtime) sendProgram(step *trace.Span, r *container.Record, s *specs.Spec, group *cgroups.Group, order shim.StartOrder) (*shim.Conn, error) {
 	join, err := group.Join()
 	if err != nil {
 		return nil, err
 	}
 	defer join.Close()
-
-	held, trees, err := HostTrees(s)
-	if path := pidNamespacePath(s); err == nil && path != "" {
-		var fd int
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		held = append(held, fd)
+	x, err := rt.setup(s, join)
+	if err != nil {
+		return nil, err
 	}
+	x.Rootfs, x.Files = r.Filesystem.RootFS, Files(s.Mounts)
+	held, err := x.Hold(s)
 	defer shim.CloseAll(held)
 	if err != nil {
 		return nil, err
 	}
-	var code []byte
-	var files []int
-	if other != nil {
-		step.Set("runtime", other.Path)
-	} else {
-		var program *launch.Program
-		if program, files, err = rt.program(r, s, join, held, trees); err != nil {
-			return nil, err
+	// What the shim appends: the standard streams, with a terminal the two ends of Sync;
+	// and with new ids the pipe that tells of them.
+	n := len(x.FDs)
+	x.Stdio, x.Sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
+	if order.IDs != nil {
+		x.User.Ready, x.User.Nodes = n+len(x.Stdio), map[string]string{}
+		if x.Terminal {
+			x.User.Ready = n + len(x.Sync)
 		}
-		code = program.Encode()
-		if step.Listening() {
-			step.Set("calls", names(program))
+		for _, d := range r.Config.Devices {
+			x.User.Nodes[d.Container] = d.Host
 		}
 	}
-	listener, err := listen(r.Root)
+	program, err := Compile(s, x)
+	if err != nil {
+		return nil, err
+	}
+	if step.Listening() {
+		step.Set("calls", names(program))
+	}
+	return rt.send(order, program.Encode(), x.FDs)
+}
+
+// send gives an order to an idle shim.
+func (rt *Runtime) send(order shim.StartOrder, program []byte, files []int) (*shim.Conn, error) {
+	listener, err := listen(order.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -184,48 +220,10 @@ func (rt *Runtime) Start(ctx context.Context, r *container.Record, size containe
 	if err != nil {
 		return nil, err
 	}
-	order := shim.StartOrder{Dir: r.Root, Stdin: r.Config.OpenStdin, Terminal: r.Config.Tty, Rows: size.Rows, Cols: size.Cols, IDs: IDs(s), Other: other}
-	if err := conn.Send(shim.Start, order, code, append([]int{listener}, files...)...); err != nil {
-		return nil, errors.Join(fmt.Errorf("start container %s: %w", r.Id, err), conn.Close())
+	if err := conn.Send(shim.Start, order, program, append([]int{listener}, files...)...); err != nil {
+		return nil, errors.Join(fmt.Errorf("start container %s: %w", filepath.Base(order.Dir), err), conn.Close())
 	}
-	step.End(nil)
-
-	isolate := trace.Step(ctx, "runtime.isolate")
-	p, err := rt.attach(r, group, conn)
-	if err != nil {
-		_, _ = os.Remove(filepath.Join(r.Root, shim.ListenFile)), os.Remove(filepath.Join(r.Root, shim.ExitFile))
-		return nil, isolate.End(startError(r.Path, err))
-	}
-	isolate.Set("pid", p.pid)
-	isolate.End(nil)
-	return p, nil
-}
-
-// program is how we make the container ourselves, with its descriptors.
-func (rt *Runtime) program(r *container.Record, s *specs.Spec, join cgroups.Join, held, trees []int) (*launch.Program, []int, error) {
-	filter, err := rt.filters.Compile(s.Linux.Seccomp)
-	if err != nil {
-		return nil, nil, err
-	}
-	x, files := rt.setup(s, join, filter, held...)
-	x.Rootfs, x.Files = r.Filesystem.RootFS, Files(s.Mounts)
-	if pidNamespacePath(s) != "" {
-		x.PidNS = x.Stdio[0] - 1 // the last that is held
-	}
-	for i, tree := range trees {
-		if tree >= 0 {
-			trees[i] = x.Stdio[0] - len(held) + tree
-		}
-	}
-	x.Trees, x.User = trees, Joins(s)
-	if x.User.Is && userNamespacePath(s) == "" {
-		x.User.Ready, x.User.Nodes = x.afterStreams(), map[string]string{}
-		for _, d := range r.Config.Devices {
-			x.User.Nodes[d.Container] = d.Host
-		}
-	}
-	program, err := Compile(s, x)
-	return program, files, err
+	return conn, nil
 }
 
 // otherRuntime is the one that makes the container in our place, nil: we do.
@@ -244,31 +242,13 @@ func otherRuntime(r *container.Record) (*shim.Other, error) {
 	return &shim.Other{Path: path, Bundle: bundleDir(r), ID: r.Id}, nil
 }
 
-// setup collects the descriptors that go with a program. The shim appends the
-// standard streams.
-func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join, filter []byte, more ...int) (x Setup, files []int) {
+// setup is what all processes of a container need.
+func (rt *Runtime) setup(s *specs.Spec, join cgroups.Join) (x Setup, err error) {
 	x = NewSetup()
-	x.Filter, x.Terminal, x.LastCap = filter, s.Process.Terminal, rt.lastCap
-	for _, fd := range join.Tasks {
-		x.Tasks = append(x.Tasks, len(files))
-		files = append(files, fd)
-	}
-	if join.Into >= 0 {
-		x.Into = len(files)
-		files = append(files, join.Into)
-	}
-	files = append(files, more...)
-	n := len(files)
-	x.Stdio, x.Sync = [3]int{n, n + 1, n + 2}, [2]int{n, n + 1}
-	return x, files
-}
-
-// afterStreams is the number of the first descriptor behind the standard streams.
-func (x Setup) afterStreams() int {
-	if x.Terminal {
-		return x.Sync[1] + 1
-	}
-	return x.Stdio[2] + 1
+	x.Terminal, x.LastCap, x.User = s.Process.Terminal, rt.lastCap, Joins(s)
+	x.Join(join)
+	x.Filter, err = rt.filters.Compile(s.Linux.Seccomp)
+	return x, err
 }
 
 // names are the calls of a program as a learner reads them, each once.
@@ -285,9 +265,9 @@ func names(p *launch.Program) string {
 // startError makes of a failed call what a person wants to know: 127 and 126 as a
 // shell says them, else what couldn't be set up.
 func startError(program string, err error) error {
-	var f *launch.Failure
+	f, failed := errors.AsType[*launch.Failure](err)
 	switch {
-	case !errors.As(err, &f):
+	case !failed:
 		return otherError(program, err)
 	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
 		return &container.StartError{Code: 127, Text: fmt.Sprintf("%s: no such program in the container (or its interpreter is missing)", program)}
@@ -311,47 +291,45 @@ func otherError(program string, err error) error {
 	}
 }
 
-// listen makes the socket on which a shim hears later daemons. Its name is looked
-// up through the folder's descriptor: a unix socket's path has 107 bytes.
+// listen makes the socket on which a shim hears later daemons.
 func listen(dir string) (fd int, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("make the shim's socket: %w", err)
 		}
 	}()
-	folder, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
+	if err := forgetRun(dir, shim.ListenFile, shim.ExitFile); err != nil {
 		return -1, err
-	}
-	defer unix.Close(folder)
-	path := fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)
-	for _, name := range []string{shim.ListenFile, shim.ExitFile} { // of an earlier run
-		if err := unix.Unlinkat(folder, name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			return -1, err
-		}
 	}
 	fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 4)); err != nil {
+	err = shim.Named(dir, shim.ListenFile, func(name string) error { return unix.Bind(fd, &unix.SockaddrUnix{Name: name}) })
+	if err = errors.Join(err, unix.Listen(fd, 4)); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil
 }
 
+// forgetRun removes files that a run has left in the container's folder.
+func forgetRun(dir string, names ...string) (err error) {
+	for _, name := range names {
+		if rerr := os.Remove(filepath.Join(dir, name)); !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return err
+}
+
 // dial connects to the shim of a container that an earlier daemon started.
 func dial(dir string) (*shim.Conn, error) {
-	folder, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(folder)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", folder, shim.ListenFile)}); err != nil {
+	err = shim.Named(dir, shim.ListenFile, func(name string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) })
+	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return shim.NewConn(fd)

@@ -42,7 +42,7 @@ func (u UserNamespace) flag() int {
 func (w *writer) awaitIDs(p *specs.Process, u UserNamespace) {
 	if u.Is && u.Ready >= 0 {
 		w.labels(p)
-		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.Ready), launch.Bytes(make([]byte, 1)), launch.Number(1))
+		w.call("wait until the ids are mapped", unix.SYS_READ, launch.File(u.Ready), make([]byte, 1), 1)
 	}
 }
 
@@ -71,23 +71,20 @@ func (w *writer) joinFirst(s *specs.Spec) []specs.LinuxNamespace {
 	if !hasUserNamespace(s) || len(joined)+len(user) == 0 {
 		return s.Linux.Namespaces
 	}
-	w.call("be undumpable", unix.SYS_PRCTL, launch.Number(unix.PR_SET_DUMPABLE), launch.Number(0))
+	w.call("be undumpable", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0)
 	if len(user) > 0 {
 		w.labels(s.Process)
 	}
 	w.namespaces(append(joined, user...), nil)
-	w.call("make the other namespaces", unix.SYS_UNSHARE, launch.Number(unshared))
+	w.call("make the other namespaces", unix.SYS_UNSHARE, unshared)
 	if unshared&(unix.CLONE_NEWPID|unix.CLONE_NEWTIME) != 0 {
 		if w.p.PidNamespace >= 0 { // the number of a process there isn't ours
 			w.err = errors.New("a new time namespace beside a user namespace and a PID namespace that is joined is not supported")
 		}
-		w.call("fork", unix.SYS_CLONE, launch.Number(unix.CLONE_PARENT|uint64(unix.SIGCHLD))).Fork = true
+		w.call("fork", unix.SYS_CLONE, unix.CLONE_PARENT|uint64(unix.SIGCHLD)).Fork = true
 	}
 	return left
 }
-
-func userNamespacePath(s *specs.Spec) string { return namespacePath(s, specs.UserNamespace) }
-func pidNamespacePath(s *specs.Spec) string  { return namespacePath(s, specs.PIDNamespace) }
 
 // namespacePath is of one to join, "": it is new, or the host's.
 func namespacePath(s *specs.Spec, kind specs.LinuxNamespaceType) string {
@@ -105,9 +102,8 @@ func (w *writer) becomeRoot(u UserNamespace) {
 	if !u.Is {
 		return
 	}
-	zero := launch.Number(0)
-	w.call("become root inside", unix.SYS_SETRESGID, zero, zero, zero)
-	w.call("become root inside", unix.SYS_SETRESUID, zero, zero, zero)
+	w.call("become root inside", unix.SYS_SETRESGID, 0, 0, 0)
+	w.call("become root inside", unix.SYS_SETRESUID, 0, 0, 0)
 }
 
 // hostNodes takes hold of the host's device nodes: nobody makes one in a user
@@ -122,7 +118,7 @@ func (w *writer) hostNodes(s *specs.Spec, u UserNamespace) []launch.Arg {
 		if from := u.Nodes[d.Path]; from != "" {
 			node = from
 		}
-		nodes[i] = w.result("take "+node, unix.SYS_OPEN_TREE, here, launch.String(node), launch.Number(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC))
+		nodes[i] = w.result("take "+node, unix.SYS_OPEN_TREE, here, node, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	}
 	return nodes
 }
@@ -132,22 +128,24 @@ func hasUserNamespace(s *specs.Spec) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
-// HostTrees takes hold of what is bind-mounted into a container with a user namespace:
-// the new process may not go everywhere. which says, mount by mount, which of the
-// descriptors is its; -1: none.
-func HostTrees(s *specs.Spec) (trees, which []int, err error) {
-	if !hasUserNamespace(s) {
-		return nil, nil, nil
-	}
-	defer func() {
+// Hold takes hold of what the new process can't: the PID namespace that it is born in;
+// and what is bind-mounted into a container with a user namespace, since it may not go
+// everywhere. The caller closes what is held, after an error too.
+func (x *Setup) Hold(s *specs.Spec) (held []int, err error) {
+	if path := namespacePath(s, specs.PIDNamespace); path != "" {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			shim.CloseAll(trees)
+			return nil, fmt.Errorf("join the PID namespace: open %s: %w", path, err)
 		}
-	}()
+		held, x.PidNS = append(held, fd), x.Add(fd)
+	}
+	if !hasUserNamespace(s) {
+		return held, nil
+	}
 	for _, m := range s.Mounts {
 		a := readOptions(m)
 		if !a.bind || a.remount {
-			which = append(which, -1)
+			x.Trees = append(x.Trees, -1)
 			continue
 		}
 		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
@@ -156,12 +154,11 @@ func HostTrees(s *specs.Spec) (trees, which []int, err error) {
 		}
 		tree, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
 		if err != nil {
-			return trees, nil, fmt.Errorf("take %s: %w", m.Source, err)
+			return held, fmt.Errorf("take %s: %w", m.Source, err)
 		}
-		which = append(which, len(trees))
-		trees = append(trees, tree)
+		held, x.Trees = append(held, tree), append(x.Trees, x.Add(tree))
 	}
-	return trees, which, nil
+	return held, nil
 }
 
 // Joins is what a program needs to know of a container's user namespace when its ids
@@ -170,7 +167,7 @@ func Joins(s *specs.Spec) UserNamespace { return UserNamespace{Is: hasUserNamesp
 
 // IDs is what somebody outside does for a new user namespace; nil: nothing.
 func IDs(s *specs.Spec) *shim.IDMap {
-	if !hasUserNamespace(s) || userNamespacePath(s) != "" {
+	if !hasUserNamespace(s) || namespacePath(s, specs.UserNamespace) != "" {
 		return nil
 	}
 	m := &shim.IDMap{UIDs: mapLines(s.Linux.UIDMappings), GIDs: mapLines(s.Linux.GIDMappings)}

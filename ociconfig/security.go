@@ -239,7 +239,7 @@ func deviceNode(file string) (specs.LinuxDevice, error) {
 	if err := unix.Stat(file, &st); err != nil {
 		return specs.LinuxDevice{}, errors.New("it is not there on the host")
 	}
-	d := specs.LinuxDevice{Path: file, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)), FileMode: ptr(os.FileMode(st.Mode & 0o777))}
+	d := specs.LinuxDevice{Path: file, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)), FileMode: new(os.FileMode(st.Mode & 0o777))}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFCHR:
 		d.Type = "c"

@@ -237,34 +237,32 @@ func checkSysctls(c container.Config) error {
 	return errors.Join(errs...)
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func resources(c container.Config) *specs.LinuxResources {
 	r := &specs.LinuxResources{}
 	l := c.Limits
 	if c.Ram != 0 || l.MemorySwap != 0 {
 		r.Memory = &specs.LinuxMemory{}
 		if c.Ram != 0 {
-			r.Memory.Limit = ptr(c.Ram)
+			r.Memory.Limit = new(c.Ram)
 		}
 		if l.MemorySwap != 0 {
-			r.Memory.Swap = ptr(l.MemorySwap)
+			r.Memory.Swap = new(l.MemorySwap)
 		}
 	}
 	if l.CPUShares != 0 || l.CPUs != 0 || l.CPUSet != "" {
 		r.CPU = &specs.LinuxCPU{Cpus: l.CPUSet}
 		if l.CPUShares != 0 {
-			r.CPU.Shares = ptr(l.CPUShares)
+			r.CPU.Shares = new(l.CPUShares)
 		}
 		if l.CPUs != 0 {
-			r.CPU.Period, r.CPU.Quota = ptr(uint64(period)), ptr(l.CPUs*period/1000)
+			r.CPU.Period, r.CPU.Quota = new(uint64(period)), new(l.CPUs*period/1000)
 		}
 	}
 	if l.Pids != 0 {
-		r.Pids = &specs.LinuxPids{Limit: ptr(l.Pids)}
+		r.Pids = &specs.LinuxPids{Limit: new(l.Pids)}
 	}
 	if l.BlkioWeight != 0 {
-		r.BlockIO = &specs.LinuxBlockIO{Weight: ptr(uint16(l.BlkioWeight))}
+		r.BlockIO = &specs.LinuxBlockIO{Weight: new(uint16(l.BlkioWeight))}
 	}
 	return r
 }

@@ -211,7 +211,7 @@ func (a *app) watched(ctx context.Context) (pids []string, err error) {
 	}
 	for _, file := range entries {
 		data, _ := os.ReadFile(file) // a thread that has ended has none
-		for _, child := range strings.Fields(string(data)) {
+		for child := range strings.FieldsSeq(string(data)) {
 			cmdline, _ := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
 			if bytes.HasPrefix(cmdline, []byte("docker2013-shim\x00")) {
 				pids = append(pids, child)

@@ -35,6 +35,10 @@ type cloneArgs struct {
 // A program may close all others.
 const ErrorFD = 251
 
+// MasterFD is where it offers its terminal's master side, if it opens one: its parent
+// takes it from there (pidfd_getfd(2)).
+const MasterFD = 250
+
 // report is what the child writes when a call fails, or when it leaves the rest to
 // its own child.
 type report struct {
@@ -119,14 +123,14 @@ func (p *Program) start(files []int, born func(pid, pidfd int) error) (pid, pidf
 	if born != nil {
 		if err := born(pid, int(fd)); err != nil {
 			_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it waits, or has failed
-			_, _ = unix.Wait4(pid, nil, 0, nil)
+			Reap(pid)
 			return 0, -1, errors.Join(err, unix.Close(int(fd)))
 		}
 	}
 	if err = p.Result(told); err == nil {
 		return pid, int(fd), nil
 	}
-	_, _ = unix.Wait4(pid, nil, 0, nil)
+	Reap(pid)
 	_ = unix.Close(int(fd))
 	return 0, -1, err
 }
@@ -146,34 +150,47 @@ func gaps(files []int) (ranges [][2]uintptr) {
 // Result waits until execve has closed the other end of told, or a call has failed:
 // a *Failure.
 func (p *Program) Result(told io.Reader) error {
-	var b [unsafe.Sizeof(report{})]byte
-	n, err := io.ReadFull(told, b[:])
+	r, err := hear(told)
 	if err == io.EOF {
 		return nil
 	}
-	r := *(*report)(unsafe.Pointer(&b))
-	if err != nil || n != len(b) || int(r.call) >= len(p.Calls) {
-		return errors.Join(errors.New("start process: it died on its way"), err)
+	if err != nil || int(r.call) >= len(p.Calls) {
+		return errors.Join(errDied, err)
 	}
 	return &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
 }
 
+var errDied = errors.New("start process: it died on its way")
+
+// hear waits for what the child has to report. io.EOF: nothing.
+func hear(told io.Reader) (r report, err error) {
+	_, err = io.ReadFull(told, (*[unsafe.Sizeof(r)]byte)(unsafe.Pointer(&r))[:])
+	return r, err
+}
+
+// Reap waits for a child's end.
+func Reap(pid int) (status unix.WaitStatus) {
+	for {
+		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
+			return status
+		}
+	}
+}
+
 // takeChild waits until the process has left the rest to its child.
 func (p *Program) takeChild(pid int, pidfd int32, told io.Reader) (int, int32, error) {
-	var b [unsafe.Sizeof(report{})]byte
-	_, err := io.ReadFull(told, b[:])
-	_, _ = unix.Wait4(pid, nil, 0, nil)
+	r, err := hear(told)
+	Reap(pid)
 	_ = unix.Close(int(pidfd))
 	if err != nil {
-		return 0, -1, errors.Join(errors.New("start process: it died on its way"), err)
+		return 0, -1, errors.Join(errDied, err)
 	}
-	r := *(*report)(unsafe.Pointer(&b))
 	if r.call != forked {
 		return 0, -1, &Failure{p.Calls[r.call].Name, unix.Errno(r.errno)}
 	}
 	child, err := unix.PidfdOpen(int(r.errno), 0) // ours, so its PID stays its own until we wait for it
 	if err != nil {
-		_, _ = unix.Wait4(int(r.errno), nil, 0, nil)
+		Reap(int(r.errno))
 		return 0, -1, fmt.Errorf("start process: %w", err)
 	}
 	return int(r.errno), int32(child), nil

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"docker2013/native"
+	"docker2013/native/launch"
 	"docker2013/ociconfig"
 )
 
@@ -50,11 +51,7 @@ func (c *Container) exec(change func(*specs.Process) (*specs.Process, error), o 
 	for _, name := range ociconfig.DropUnknown(s.Process.Capabilities) {
 		c.rt.Warn("the capability %s is not to be had here: it is left out", name)
 	}
-	group, err := c.group()
-	if err != nil {
-		return 0, err
-	}
-	join, err := group.Join()
+	join, err := c.join()
 	if err != nil {
 		return 0, err
 	}
@@ -64,12 +61,12 @@ func (c *Container) exec(change func(*specs.Process) (*specs.Process, error), o 
 		return 0, err
 	}
 	defer unix.Close(pidfd)
-	b, err := c.rt.newBirth(c, &s, join, o)
+	b, err := c.rt.newBirth(&s, join, o)
 	if err != nil {
 		return 0, err
 	}
 	defer b.close()
-	b.setup.Pidfd = b.add(pidfd)
+	b.setup.Pidfd = b.setup.Add(pidfd)
 	if b.setup.User.Is {
 		for _, l := range native.Limits(s.Process) {
 			if err := l.Raise(0); err != nil { // our own: there is nothing that we do behind it
@@ -105,5 +102,5 @@ func Wait(pid int) int {
 			}
 		}()
 	}
-	return exitCode(reap(pid))
+	return exitCode(launch.Reap(pid))
 }

@@ -14,6 +14,7 @@ import (
 
 	"docker2013/cgroups"
 	"docker2013/native"
+	"docker2013/native/launch"
 	"docker2013/ociconfig"
 )
 
@@ -97,15 +98,10 @@ func (c *Container) inside(h specs.Hook, state []byte, pidfd int, join cgroups.J
 	defer out.Close()
 	b := &birth{setup: native.NewSetup(), sync: [2]int{-1, -1}}
 	b.setup.User = native.Joins(c.spec)
-	for _, fd := range join.Tasks {
-		b.setup.Tasks = append(b.setup.Tasks, b.add(fd))
-	}
-	if join.Into >= 0 {
-		b.setup.Into = b.add(join.Into)
-	}
-	o := b.add(int(out.Fd()))
-	b.setup.Stdio = [3]int{b.add(int(in.Fd())), o, o}
-	b.setup.Pidfd = b.add(pidfd)
+	b.setup.Join(join)
+	o := b.setup.Add(int(out.Fd()))
+	b.setup.Stdio = [3]int{b.setup.Add(int(in.Fd())), o, o}
+	b.setup.Pidfd = b.setup.Add(pidfd)
 	program, err := native.CompileHook(h, b.setup)
 	if err != nil {
 		return err
@@ -123,7 +119,7 @@ func (c *Container) inside(h specs.Hook, state []byte, pidfd int, join cgroups.J
 	if !ended {
 		_ = unix.PidfdSendSignal(child, unix.SIGKILL, nil, 0)
 	}
-	status := reap(pid)
+	status := launch.Reap(pid)
 	if !ended {
 		return fmt.Errorf("it was killed after %d seconds", *h.Timeout)
 	}
@@ -157,16 +153,6 @@ func awaitEnd(pidfd, timeout int) bool {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, left)
 		if err != unix.EINTR {
 			return n == 1
-		}
-	}
-}
-
-// reap takes up a child that has ended.
-func reap(pid int) unix.WaitStatus {
-	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			return status
 		}
 	}
 }

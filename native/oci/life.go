@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"docker2013/native/launch"
+	"docker2013/native/shim"
 )
 
 // Start has a created container execute its program, and returns when it has.
@@ -67,7 +68,7 @@ func (c *Container) start() error {
 	}
 	conn := os.NewFile(uintptr(fd), startSocket)
 	defer conn.Close()
-	if err := c.named(func(name string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) }); err != nil {
+	if err := shim.Named(c.dir(), startSocket, func(name string) error { return unix.Connect(fd, &unix.SockaddrUnix{Name: name}) }); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	if err = startError(program.Result(conn)); err != nil {
@@ -95,11 +96,7 @@ func (c *Container) startHooks(hooks []specs.Hook) error {
 		return err
 	}
 	defer unix.Close(pidfd)
-	group, err := c.group()
-	if err != nil {
-		return err
-	}
-	join, err := group.Join()
+	join, err := c.join()
 	if err != nil {
 		return err
 	}

@@ -267,6 +267,15 @@ func (c *Container) group() (*cgroups.Group, error) {
 	return g, err
 }
 
+// join has a new process be in the container's cgroup.
+func (c *Container) join() (join cgroups.Join, err error) {
+	group, err := c.group()
+	if err != nil {
+		return join, err
+	}
+	return group.Join()
+}
+
 func (c *Container) openGroup() (*cgroups.Group, *cgroups.Parent, error) {
 	dir, name := filepath.Split(c.Cgroup)
 	p, err := c.rt.host.OpenParent(filepath.Clean("/" + dir)[1:])

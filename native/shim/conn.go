@@ -170,6 +170,17 @@ func (c *Conn) Receive() (m Message, err error) {
 	return m, nil
 }
 
+// Named calls f with a name for a unix socket in a folder, which leads through the
+// folder's descriptor: a socket's path has 107 bytes (unix(7)).
+func Named(dir, file string, f func(name string) error) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return f(fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), file))
+}
+
 // Read reads the header.
 func (m *Message) Read(v any) error { return json.Unmarshal(m.Header, v) }
 

@@ -83,7 +83,7 @@ func (o *Other) create(dir string, terminal bool, streams *streams, order StartO
 	}
 	if err != nil {
 		err = errors.Join(err, o.delete(dir), unix.Close(pidfd))
-		_, _ = unix.Wait4(pid, nil, 0, nil)
+		launch.Reap(pid)
 		return 0, -1, err
 	}
 	return pid, pidfd, nil
@@ -123,12 +123,7 @@ func (o *Other) run(dir string, stdio []int, args ...string) error {
 		return err
 	}
 	_ = unix.Close(pidfd)
-	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			break
-		}
-	}
+	status := launch.Reap(pid)
 	if status == 0 {
 		return nil
 	}

@@ -117,11 +117,7 @@ func (s *shim) endIfUseless() {
 func (s *shim) start(conn *Conn, m Message) {
 	streams, err := s.launch(m)
 	if err != nil {
-		note := FailedNote{Call: err.Error()}
-		if f, ok := errors.AsType[*launch.Failure](err); ok {
-			note = FailedNote{Call: f.Call, Errno: f.Errno}
-		}
-		_ = conn.Send(Failed, note, nil)
+		_ = conn.Send(Failed, failedNote(0, err), nil)
 		os.Exit(1)
 	}
 	_ = s.tell(conn)   // if it has gone, the next one asks
@@ -271,7 +267,8 @@ func (s *shim) closeInput() {
 // wait waits for the container's end, writes down and tells how it was, and then has
 // the kernel take down what is left.
 func (s *shim) wait(streams *streams) {
-	status := s.status()
+	AwaitEnd(s.pidfd)
+	status := launch.Reap(s.pid)
 	s.closeInput()
 	lost := streams.finish()
 	if s.order.Other != nil {
@@ -307,16 +304,6 @@ func (s *shim) wait(streams *streams) {
 		_ = conn.Send(Gone, struct{}{}, nil)
 	}
 	s.endIfUseless()
-}
-
-// status waits for the first process's end.
-func (s *shim) status() (status unix.WaitStatus) {
-	AwaitEnd(s.pidfd)
-	for {
-		if _, err := unix.Wait4(s.pid, &status, 0, nil); err != unix.EINTR {
-			return status
-		}
-	}
 }
 
 // Pidfd makes a file of a pidfd, for AwaitEnd.
@@ -379,20 +366,17 @@ func (s *shim) exec(conn *Conn, m Message) {
 	}
 	CloseAll(m.Files)
 	if err != nil {
-		note := FailedNote{ID: order.ID, Call: err.Error()}
-		if f, ok := errors.AsType[*launch.Failure](err); ok {
-			note.Call, note.Errno = f.Call, f.Errno
-		}
-		_ = conn.Send(ExecFailed, note, nil)
+		_ = conn.Send(ExecFailed, failedNote(order.ID, err), nil)
 		return
 	}
 	_ = conn.Send(ExecStart, ExecNote{ID: order.ID, Pid: pid}, nil, pidfd)
 	_ = unix.Close(pidfd)
-	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR {
-			break
-		}
+	_ = conn.Send(ExecExited, ExecNote{ID: order.ID, Status: launch.Reap(pid)}, nil)
+}
+
+func failedNote(id uint64, err error) FailedNote {
+	if f, ok := errors.AsType[*launch.Failure](err); ok {
+		return FailedNote{ID: id, Call: f.Call, Errno: f.Errno}
 	}
-	_ = conn.Send(ExecExited, ExecNote{ID: order.ID, Status: status}, nil)
+	return FailedNote{ID: id, Call: err.Error()}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"docker2013/native/launch"
 )
 
 // pipeSize is asked of the kernel for the output pipes: what the container can
@@ -122,7 +124,7 @@ func (s *streams) takeTerminal(pidfd int, o StartOrder) {
 	if n, err := unix.Read(s.sync[0], b[:]); n != 1 || err != nil {
 		return
 	}
-	fd, err := unix.PidfdGetfd(pidfd, masterFD, 0)
+	fd, err := unix.PidfdGetfd(pidfd, launch.MasterFD, 0)
 	if err != nil {
 		return // it waits, and ends, when we close the pipe: it has no terminal then
 	}
@@ -139,9 +141,6 @@ func (s *streams) ownTerminal(fd int, o StartOrder) {
 	s.input = os.NewFile(uintptr(fd), "terminal")
 	s.out[0].from = s.input
 }
-
-// masterFD is where the child offers its terminal.
-const masterFD = 250
 
 // pump begins to copy the output to the logs.
 func (s *streams) pump() {
