@@ -3,6 +3,7 @@ package dockerd2013
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +23,14 @@ func (d *Daemon) advise(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		advice = fmt.Sprintf("if it is %s that is full, as df -h and df -i tell, docker2013 rm and rmi make room", d.Root)
-	case errors.Is(err, unix.EROFS) && readOnly(d.Root):
+	case errors.Is(err, unix.EROFS) && strings.Contains(err.Error(), d.Root): // and not inside a container
 		advice = fmt.Sprintf("%s is on a file system that is read-only: see dmesg why, then remount it", d.Root)
 	case errors.Is(err, unix.EMFILE):
 		advice = "the daemon has as many files open as it may: start it with a higher limit, ulimit -n"
 	case errors.Is(err, unix.ENFILE):
 		advice = "this host has as many files open as it may: raise it, sysctl fs.file-max"
+	case errors.Is(err, unix.EAGAIN) && strings.Contains(err.Error(), "fork/exec"):
+		advice = "no more processes may be started: raise the limit of the daemon, ulimit -u or its cgroup's pids.max, or end some"
 	default:
 		return err
 	}
@@ -35,11 +38,6 @@ func (d *Daemon) advise(err error) error {
 		return &rcli.Exit{Code: exit.Code, Err: fmt.Errorf("%w: %s", exit.Err, advice)}
 	}
 	return fmt.Errorf("%w: %s", err, advice)
-}
-
-func readOnly(dir string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_RDONLY != 0
 }
 
 // find finds a container.

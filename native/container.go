@@ -45,12 +45,14 @@ type process struct {
 // attach hears from a shim what it has, and listens from then on.
 func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.Conn) (*process, error) {
 	m, err := conn.Receive()
-	if err == nil && m.Kind == shim.Failed {
+	if err != nil {
+		err = fmt.Errorf("its shim has ended, as it must where processes or memory run out: %w", err)
+	} else if m.Kind == shim.Failed {
 		var f shim.FailedNote
 		if err = m.Read(&f); err == nil {
 			err = failure(f)
 		}
-	} else if err == nil && (m.Kind != shim.Started || len(m.Files) == 0) {
+	} else if m.Kind != shim.Started || len(m.Files) == 0 {
 		err = errors.New("the shim said something else than what it has")
 	}
 	var note shim.StartedNote
