@@ -99,7 +99,10 @@ func UpdateProgress(change func(*Progress)) error {
 	if err := errors.Join(e.Encode(p), e.Close()); err != nil {
 		return fmt.Errorf("keep your progress: %w", err)
 	}
-	return durable.WriteFile(file, out.Bytes(), 0o644)
+	if err := durable.WriteFile(file, out.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("keep your progress: %w: make room there, or set XDG_DATA_HOME", err)
+	}
+	return nil
 }
 
 // Ran notes that a step was run.

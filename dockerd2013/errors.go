@@ -50,12 +50,14 @@ func (d *Daemon) advice(err error) string {
 		return "See whose it is: docker2013 ps -a. Then remove them: docker2013 rm CONTAINER"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Sprintf("If it is %s that is full, as df -h and df -i tell: docker2013 rm and rmi make room.", d.Root)
-	case errors.Is(err, unix.EROFS) && readOnly(d.Root):
+	case errors.Is(err, unix.EROFS) && strings.Contains(err.Error(), d.Root): // and not inside a container
 		return d.Root + " is on a file system that is read-only: see dmesg why, then remount it."
 	case errors.Is(err, unix.EMFILE):
 		return "The daemon has as many files open as it may: start it with a higher limit, ulimit -n"
 	case errors.Is(err, unix.ENFILE):
 		return "This host has as many files open as it may: raise it, sysctl fs.file-max"
+	case errors.Is(err, unix.EAGAIN) && strings.Contains(err.Error(), "fork/exec"):
+		return "No more processes may be started: raise the limit of the daemon, ulimit -u or its cgroup's pids.max, or end some."
 	}
 	return ""
 }
@@ -77,11 +79,6 @@ func (d *Daemon) whatThereIs(e *noSuchError) string {
 		return "See what there is: docker2013 ps -a, docker2013 images"
 	}
 	return ""
-}
-
-func readOnly(dir string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_RDONLY != 0
 }
 
 // find finds a container.

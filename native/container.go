@@ -48,12 +48,14 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 		shim.CloseAll(m.Files)
 		m, err = conn.Receive()
 	}
-	if err == nil && m.Kind == shim.Failed {
+	if err != nil {
+		err = fmt.Errorf("its shim has ended, as it must where processes or memory run out: %w", err)
+	} else if m.Kind == shim.Failed {
 		var f shim.FailedNote
 		if err = m.Read(&f); err == nil {
 			err = failure(f)
 		}
-	} else if err == nil && (m.Kind != shim.Started || len(m.Files) == 0) {
+	} else if m.Kind != shim.Started || len(m.Files) == 0 {
 		err = errors.New("the shim said something else than what it has")
 	}
 	var note shim.StartedNote
