@@ -315,8 +315,11 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 		return container.Exit{}, err
 	}
 	join, err := p.group.Join()
+	if errors.Is(err, unix.ENOENT) { // it went with the container
+		err = container.ErrNotRunning
+	}
 	if err != nil {
-		return container.Exit{}, err
+		return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
 	}
 	defer join.Close()
 	x, files := p.rt.setup(s, join, filter)
