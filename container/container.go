@@ -293,7 +293,10 @@ func (c *Container) Changes() ([]Change, error) {
 // state of one moment.
 func (c *Container) Layer(ctx context.Context) (io.ReadCloser, error) {
 	c.layering.Lock()
-	err := c.Pause()
+	err := c.there()
+	if err == nil {
+		err = c.Pause()
+	}
 	paused := err == nil
 	if err != nil && !errors.Is(err, ErrNotRunning) && !errors.Is(err, ErrPaused) {
 		c.layering.Unlock()

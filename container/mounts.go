@@ -52,12 +52,10 @@ func (m *mounts) byHandOnly() bool {
 }
 
 func (c *Container) mount(ctx context.Context) error {
-	c.mu.Lock()
-	removed, fsys := c.removed, c.record.Filesystem
-	c.mu.Unlock()
-	if removed {
-		return fmt.Errorf("mount container %s: %w", c.id, ErrRemoved)
+	if err := c.there(); err != nil {
+		return fmt.Errorf("mount: %w", err)
 	}
+	fsys := c.Record().Filesystem
 	was := fsys.Union
 	if err := c.union.Mount(ctx, &fsys); err != nil {
 		return fmt.Errorf("mount container %s: %w", c.id, err)
@@ -162,6 +160,9 @@ func (c *Container) WithView(ctx context.Context, f func(root string) error) err
 		return c.WithRoot(ctx, f)
 	}
 	root, err := os.Open(fmt.Sprintf("/proc/%d/root", r.process.Pid()))
+	if errors.Is(err, os.ErrNotExist) { // it is ending
+		return c.WithRoot(ctx, f)
+	}
 	if err != nil {
 		return fmt.Errorf("look into container %s: %w", c.id, err)
 	}

@@ -63,6 +63,16 @@ func (c *Container) removeEnded(ctx context.Context) error {
 	return err
 }
 
+// there is ErrRemoved if it isn't any more.
+func (c *Container) there() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.removed {
+		return fmt.Errorf("container %s: %w", c.id, ErrRemoved)
+	}
+	return nil
+}
+
 // retire ends the container's record: nothing changes it any more, and its folder
 // has the name that is returned. Nothing of it may run or be mounted.
 //

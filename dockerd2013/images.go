@@ -194,13 +194,13 @@ func (d *Daemon) CmdRmi(ctx context.Context, c *rcli.Call) error {
 	for _, name := range f.Args() {
 		d.choosing.Lock()
 		layers, finish, err := d.Images.Remove(name, d.Containers.UsesLayer)
-		d.choosing.Unlock()
-		err = errors.Join(err, finish())
 		for _, layer := range layers {
-			for _, u := range d.unions() {
+			for _, u := range d.unions() { // before one of the same name can be used
 				err = errors.Join(err, u.Forget(layer))
 			}
 		}
+		d.choosing.Unlock()
+		err = errors.Join(err, finish())
 		switch {
 		case errors.Is(err, images.ErrNotFound):
 			return noSuch("image", name)

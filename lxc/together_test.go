@@ -122,12 +122,14 @@ func TestRemovedBeforeItIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.Run(t.Context(), container.Attach{})
+	_, lerr := c.Layer(t.Context())
 	for name, err := range map[string]error{
-		"run":   err,
-		"logs":  c.Logs(t.Context(), io.Discard, io.Discard, true),
-		"start": c.Start(t.Context()),
-		"mount": c.Mount(t.Context()),
-		"cat":   c.WithRoot(t.Context(), func(string) error { return nil }),
+		"run":    err,
+		"commit": lerr,
+		"logs":   c.Logs(t.Context(), io.Discard, io.Discard, true),
+		"start":  c.Start(t.Context()),
+		"mount":  c.Mount(t.Context()),
+		"cat":    c.WithRoot(t.Context(), func(string) error { return nil }),
 	} {
 		if !errors.Is(err, container.ErrRemoved) {
 			t.Errorf("%s: %v", name, err)

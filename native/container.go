@@ -312,8 +312,11 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	s.Process.Args, s.Process.Env, s.Process.Terminal = e.Args, e.Env, false
 	s.Process.OOMScoreAdj = nil
 	join, err := p.group.Join()
+	if errors.Is(err, unix.ENOENT) { // it went with the container
+		err = container.ErrNotRunning
+	}
 	if err != nil {
-		return container.Exit{}, err
+		return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
 	}
 	defer join.Close()
 	x, err := p.rt.setup(s, join)
