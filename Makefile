@@ -29,7 +29,7 @@ test: build ## format, vet, lint, unit, fuzz and end-to-end tests (as root)
 test-vm: build ## the kernel's tests in a virtual machine with Debian 12 (as root)
 	@scripts/test-vm.sh
 
-bench: ## compare our speed with lxc-start's and tar's (as root)
+bench: ## compare our speed with lxc-start, crun, tar and more (as root)
 	@scripts/setup.sh hyperfine fuse-overlayfs
 	@scripts/build.sh
 	@scripts/bench.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bench: measures us against lxc-start and tar; see scripts/bench/main.go.
+# bench: measures us against what we are made of, and crun; see scripts/bench/main.go.
 set -euo pipefail
 . scripts/lib.sh
 

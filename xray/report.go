@@ -34,7 +34,7 @@ const besideFrom = 120
 
 // Print shows a film, an idea after the other.
 func (s *Sheet) Print(f Film) error {
-	s.say(fmt.Sprintf("%s: %s made %d calls that are recorded here; these made the container what it is.", f.Path, f.Maker, f.Total))
+	s.say(fmt.Sprintf("%s: %s made %d calls. Those that made the container:", f.Path, f.Maker, f.Total))
 	for _, idea := range Ideas {
 		s.line("\n" + strings.ToUpper(string(idea)))
 		list := of(idea, f.Deeds)
