@@ -2,9 +2,11 @@ package lxc_test
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"docker2013/cgroups"
 	"docker2013/container"
+	"docker2013/lxc"
 )
 
 // What is done to one container at the same time.
@@ -135,4 +138,48 @@ func TestRemovedBeforeItIsAsked(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A container that is mounted by hand is removed and started at once. The start comes
+// first, but for the mount.
+func TestStartedBehindARemoval(t *testing.T) {
+	e := newEngine(t)
+	if err := e.Close(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	slow := slowRuntime{e.rt, make(chan bool), make(chan bool)}
+	var err error
+	e.Store, err = container.Open(t.Context(), filepath.Join(e.root, "containers"), container.Options{
+		Engines: map[string]container.Engine{container.Classic: {Union: e.union, Runtime: slow}},
+		Log:     slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := e.create(t, container.Config{}, "/bin/true")
+	if err := c.Mount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error)
+	go func() { started <- c.Start(t.Context()) }()
+	<-slow.starts
+	if err := e.Remove(t.Context(), c); !errors.Is(err, container.ErrRunning) {
+		t.Errorf("remove: %v", err)
+	}
+	close(slow.goOn)
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+}
+
+// slowRuntime is LXC's, and waits before each start.
+type slowRuntime struct {
+	*lxc.Runtime
+	starts, goOn chan bool
+}
+
+func (s slowRuntime) Configure(ctx context.Context, r *container.Record) error {
+	s.starts <- true
+	<-s.goOn
+	return s.Runtime.Configure(ctx, r)
 }
