@@ -25,6 +25,14 @@ type mounts struct {
 func (m *mounts) acquire(ctx context.Context, c *Container) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.users == 0 && m.byHand { // or somebody has unmounted it on the host
+		fsys := c.Record().Filesystem
+		mounted, err := c.union.Mounted(&fsys)
+		if err != nil {
+			return err
+		}
+		m.byHand = mounted
+	}
 	if m.users == 0 && !m.byHand {
 		if err := c.mount(ctx); err != nil {
 			return err

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"docker2013/cgroups"
 	"docker2013/container"
 	"docker2013/lxc"
@@ -182,4 +184,19 @@ func (s slowRuntime) Configure(ctx context.Context, r *container.Record) error {
 	s.starts <- true
 	<-s.goOn
 	return s.Runtime.Configure(ctx, r)
+}
+
+// What was mounted by our command is unmounted by the host's.
+func TestUnmountedOnTheHost(t *testing.T) {
+	e := newEngine(t)
+	c := e.create(t, container.Config{}, "/bin/true")
+	if err := c.Mount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(filepath.Join(c.Dir(), "rootfs"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Run(t.Context(), container.Attach{}); code != 0 || err != nil {
+		t.Errorf("code %d, %v", code, err)
+	}
 }
