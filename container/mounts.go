@@ -144,6 +144,9 @@ func (c *Container) Reset(ctx context.Context) error {
 	if c.mounts.byHand {
 		return fmt.Errorf("reset container %s: %w: umount it first", c.id, ErrMounted)
 	}
+	if err := c.there(); err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
 	fsys := c.Record().Filesystem
 	return c.union.Reset(&fsys)
 }

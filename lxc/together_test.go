@@ -132,6 +132,7 @@ func TestRemovedBeforeItIsAsked(t *testing.T) {
 		"run":    err,
 		"commit": lerr,
 		"logs":   c.Logs(t.Context(), io.Discard, io.Discard, true),
+		"reset":  c.Reset(t.Context()),
 		"start":  c.Start(t.Context()),
 		"mount":  c.Mount(t.Context()),
 		"cat":    c.WithRoot(t.Context(), func(string) error { return nil }),
