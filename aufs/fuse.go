@@ -187,6 +187,7 @@ func (u *Fuse) take() (*server, error) {
 	case s := <-u.waiting:
 		select {
 		case <-s.ended: // somebody has killed it
+			_, _ = s.order.Close(), s.answer.Close()
 		default:
 			return s, nil
 		}
@@ -207,8 +208,8 @@ func (u *Fuse) wait() {
 	}
 	select {
 	case u.waiting <- s:
-	default:
-		_ = s.order.Close()
+	default: // another was quicker
+		_, _ = s.order.Close(), s.answer.Close()
 	}
 }
 

@@ -25,6 +25,14 @@ type mounts struct {
 func (m *mounts) acquire(ctx context.Context, c *Container) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.users == 0 && m.byHand { // or somebody has unmounted it on the host
+		fsys := c.Record().Filesystem
+		mounted, err := c.union.Mounted(&fsys)
+		if err != nil {
+			return err
+		}
+		m.byHand = mounted
+	}
 	if m.users == 0 && !m.byHand {
 		if err := c.mount(ctx); err != nil {
 			return err
@@ -135,6 +143,9 @@ func (c *Container) Reset(ctx context.Context) error {
 	}
 	if c.mounts.byHand {
 		return fmt.Errorf("reset container %s: %w: umount it first", c.id, ErrMounted)
+	}
+	if err := c.there(); err != nil {
+		return fmt.Errorf("reset: %w", err)
 	}
 	fsys := c.Record().Filesystem
 	return c.union.Reset(&fsys)

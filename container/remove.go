@@ -26,6 +26,7 @@ func (s *Store) Remove(ctx context.Context, c *Container) error {
 			if err := c.unmount(c.ctx(ctx)); err != nil {
 				return err
 			}
+			c.mounts.byHand = false // a start may have come before us, and stays
 		}
 	}
 	rubbish, err := c.retire()

@@ -2,17 +2,22 @@ package lxc_test
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"docker2013/cgroups"
 	"docker2013/container"
+	"docker2013/lxc"
 )
 
 // What is done to one container at the same time.
@@ -127,6 +132,7 @@ func TestRemovedBeforeItIsAsked(t *testing.T) {
 		"run":    err,
 		"commit": lerr,
 		"logs":   c.Logs(t.Context(), io.Discard, io.Discard, true),
+		"reset":  c.Reset(t.Context()),
 		"start":  c.Start(t.Context()),
 		"mount":  c.Mount(t.Context()),
 		"cat":    c.WithRoot(t.Context(), func(string) error { return nil }),
@@ -134,5 +140,64 @@ func TestRemovedBeforeItIsAsked(t *testing.T) {
 		if !errors.Is(err, container.ErrRemoved) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A container that is mounted by hand is removed and started at once. The start comes
+// first, but for the mount.
+func TestStartedBehindARemoval(t *testing.T) {
+	e := newEngine(t)
+	if err := e.Close(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	slow := slowRuntime{e.rt, make(chan bool), make(chan bool)}
+	var err error
+	e.Store, err = container.Open(t.Context(), filepath.Join(e.root, "containers"), container.Options{
+		Engines: map[string]container.Engine{container.Classic: {Union: e.union, Runtime: slow}},
+		Log:     slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := e.create(t, container.Config{}, "/bin/true")
+	if err := c.Mount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error)
+	go func() { started <- c.Start(t.Context()) }()
+	<-slow.starts
+	if err := e.Remove(t.Context(), c); !errors.Is(err, container.ErrRunning) {
+		t.Errorf("remove: %v", err)
+	}
+	close(slow.goOn)
+	if err := <-started; err != nil {
+		t.Error(err)
+	}
+}
+
+// slowRuntime is LXC's, and waits before each start.
+type slowRuntime struct {
+	*lxc.Runtime
+	starts, goOn chan bool
+}
+
+func (s slowRuntime) Configure(ctx context.Context, r *container.Record) error {
+	s.starts <- true
+	<-s.goOn
+	return s.Runtime.Configure(ctx, r)
+}
+
+// What was mounted by our command is unmounted by the host's.
+func TestUnmountedOnTheHost(t *testing.T) {
+	e := newEngine(t)
+	c := e.create(t, container.Config{}, "/bin/true")
+	if err := c.Mount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unmount(filepath.Join(c.Dir(), "rootfs"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Run(t.Context(), container.Attach{}); code != 0 || err != nil {
+		t.Errorf("code %d, %v", code, err)
 	}
 }
