@@ -94,6 +94,7 @@ func (s *Store) StartWanted(ctx context.Context) {
 		if !r.State.Running && !r.State.FinishedAt.IsZero() && r.Config.Restart.wantsAtStart(r.State.Stopped) {
 			if err := c.Start(ctx); err != nil {
 				c.log.Error("start again", "container", c.id, "err", err)
+				c.again(context.WithoutCancel(ctx))
 			}
 		}
 	}

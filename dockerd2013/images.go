@@ -88,7 +88,9 @@ func (d *Daemon) importImage(ctx context.Context, c *rcli.Call, name string, r i
 	done()
 	if err == nil {
 		for _, u := range d.unions() {
-			err = errors.Join(err, u.Prepare(ctx, img.Layers[0]))
+			if err := u.Prepare(ctx, img.Layers[0]); err != nil { // the image is there: its first mount does it
+				d.Log.Warn("prepare a layer", "layer", img.Layers[0], "err", err)
+			}
 		}
 	}
 	if errors.Is(err, images.ErrTooBig) {

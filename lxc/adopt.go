@@ -2,6 +2,7 @@ package lxc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,8 +70,11 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 		return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
 	}
 	fd, err := unix.PidfdOpen(monitor, 0)
-	if err != nil { // it has ended since we looked
+	if errors.Is(err, unix.ESRCH) { // it has ended since we looked
 		return nil, fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("adopt container %s: %w", r.Id, err)
 	}
 	std, err := adoptStdio(r, rt.log)
 	if err != nil {

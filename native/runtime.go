@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -335,6 +336,17 @@ func dial(dir string) (*shim.Conn, error) {
 	return shim.NewConn(fd)
 }
 
+// noShim reports that there is none, or one that has nothing to tell any more. Other
+// failures are ours, and a container that runs must not pay for them.
+func noShim(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE, io.EOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Adopt takes up a container whose shim still lives. Where it doesn't, what the
 // run left in the kernel is removed, and the error tells how it ended, if the
 // shim has written that down.
@@ -342,9 +354,13 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 	group := rt.parent.Open(r.Id)
 	conn, err := dial(r.Root)
 	if err == nil {
-		if p, err := rt.attach(r, group, conn); err == nil {
+		var p *process
+		if p, err = rt.attach(r, group, conn); err == nil {
 			return p, nil
 		}
+	}
+	if !noShim(err) {
+		return nil, fmt.Errorf("adopt container %s: %w", r.Id, err)
 	}
 	if err := group.End(); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -141,11 +142,8 @@ func (l *lowers) remove(layer string) error {
 	if !exists(entry) {
 		return nil
 	}
-	tmp, err := os.MkdirTemp(l.dir, temporary)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.Rename(entry, filepath.Join(tmp, "old")), os.RemoveAll(tmp))
+	tmp := filepath.Join(l.dir, temporary+rand.Text())
+	return errors.Join(os.Rename(entry, tmp), os.RemoveAll(tmp))
 }
 
 // hasMarks reports whether overlayfs would see the layer differently from AUFS:
