@@ -3,7 +3,6 @@ package native
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"docker2013/cgroups"
@@ -43,6 +43,7 @@ type process struct {
 
 // attach hears from a shim what it has, and listens from then on.
 func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.Conn) (*process, error) {
+	var note shim.StartedNote
 	m, err := conn.Receive()
 	for err == nil && isExec(m.Kind) { // of the shim's last container: the order came when that had just ended
 		shim.CloseAll(m.Files)
@@ -50,17 +51,8 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 	}
 	if err != nil {
 		err = fmt.Errorf("its shim has ended, as it must where processes or memory run out: %w", err)
-	} else if m.Kind == shim.Failed {
-		var f shim.FailedNote
-		if err = m.Read(&f); err == nil {
-			err = failure(f)
-		}
-	} else if m.Kind != shim.Started || len(m.Files) == 0 {
-		err = errors.New("the shim said something else than what it has")
-	}
-	var note shim.StartedNote
-	if err == nil {
-		err = m.Read(&note)
+	} else {
+		note, err = started(m)
 	}
 	if err != nil {
 		shim.CloseAll(m.Files)
@@ -79,6 +71,21 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 // isExec reports whether a message is about a further process.
 func isExec(k shim.Kind) bool {
 	return k == shim.ExecStart || k == shim.ExecFailed || k == shim.ExecExited
+}
+
+// started reads what a shim says first: what it has, or why it has nothing.
+func started(m shim.Message) (note shim.StartedNote, err error) {
+	switch {
+	case m.Kind == shim.Failed:
+		var f shim.FailedNote
+		if err := m.Read(&f); err != nil {
+			return note, err
+		}
+		return note, failure(f)
+	case m.Kind != shim.Started || len(m.Files) == 0:
+		return note, errors.New("the shim said something else than what it has")
+	}
+	return note, m.Read(&note)
 }
 
 func failure(f shim.FailedNote) error {
@@ -100,7 +107,7 @@ func (p *process) listen() {
 		switch m.Kind {
 		case shim.Exited:
 			var note shim.ExitNote
-			if json.Unmarshal(m.Header, &note) == nil {
+			if m.Read(&note) == nil {
 				exit = exitOf(note)
 				if note.Lost != "" {
 					p.rt.log.Error("container output was lost", "container", p.record.Id, "err", note.Lost)
@@ -338,46 +345,46 @@ func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, e
 	if err := giveStreams(IDs(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
 		return container.Exit{}, err
 	}
-
-	p.mu.Lock()
-	if p.pidfd < 0 {
-		p.mu.Unlock()
-		return container.Exit{}, container.ErrNotRunning
-	}
-	x.Pidfd = x.Add(p.pidfd)
-	id, x2 := p.rt.execs.Add(1), &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
-	p.execs[id] = x2
-	program, err := CompileExec(s, x)
-	if err == nil {
-		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), x.FDs...)
-	}
-	p.mu.Unlock()
+	id, further, err := p.sendExec(s, x)
+	defer p.forget(id)
 	if err != nil {
-		p.forget(id)
-		return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
+		return container.Exit{}, err
 	}
-	if err := <-x2.started; err != nil {
-		p.forget(id)
+	if err := <-further.started; err != nil {
 		return container.Exit{}, startError(e.Args[0], err)
 	}
-	return p.awaitExec(id, x2, e.Signals), nil
-}
-
-// awaitExec passes signals on until the process has ended.
-func (p *process) awaitExec(id uint64, x *execution, signals <-chan syscall.Signal) container.Exit {
-	defer p.forget(id)
 	for {
 		select {
-		case exit := <-x.done:
-			return exit
-		case sig := <-signals:
+		case exit := <-further.done:
+			return exit, nil
+		case sig := <-e.Signals:
 			p.mu.Lock()
-			if x.pidfd >= 0 {
-				_ = unix.PidfdSendSignal(x.pidfd, sig, nil, 0) // ended already: no matter
+			if further.pidfd >= 0 {
+				_ = unix.PidfdSendSignal(further.pidfd, sig, nil, 0) // ended already: no matter
 			}
 			p.mu.Unlock()
 		}
 	}
+}
+
+// sendExec has the shim start a further process. It is to be forgotten by its id.
+func (p *process) sendExec(s *specs.Spec, x Setup) (uint64, *execution, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.pidfd < 0 {
+		return 0, nil, container.ErrNotRunning
+	}
+	x.Pidfd = x.Add(p.pidfd)
+	program, err := CompileExec(s, x)
+	if err != nil {
+		return 0, nil, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
+	}
+	id, e := p.rt.execs.Add(1), &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
+	p.execs[id] = e
+	if err := p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), x.FDs...); err != nil {
+		return id, nil, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
+	}
+	return id, e, nil
 }
 
 func (p *process) forget(id uint64) {
