@@ -165,7 +165,7 @@ func (s *shim) launch(m Message) (*streams, error) {
 		if err := s.prepareEnd(); err != nil {
 			return nil, err
 		}
-		s.pid, pidfd, err = s.order.Other.create(s.order.Dir, s.order.Terminal, streams, s.order)
+		s.pid, pidfd, err = s.order.Other.create(streams, s.order)
 	} else {
 		pidfd, err = s.run(m.Program, files, streams)
 	}
