@@ -69,28 +69,28 @@ type writer struct {
 // call is one call. Its arguments stand as in C, a buffer is a []byte and an argv a
 // []string; what isn't known before the program runs is a launch.Arg.
 func (w *writer) call(name string, number uintptr, args ...any) *launch.Call {
-	c := launch.Call{Name: name, Number: number, Args: make([]launch.Arg, len(args))}
+	list := make([]launch.Arg, len(args))
 	for i, arg := range args {
 		switch v := arg.(type) {
 		case int:
-			c.Args[i] = launch.Number(v)
+			list[i] = launch.Number(v)
 		case uint32:
-			c.Args[i] = launch.Number(v)
+			list[i] = launch.Number(v)
 		case uint64:
-			c.Args[i] = launch.Number(v)
+			list[i] = launch.Number(v)
 		case string:
-			c.Args[i] = launch.String(v)
+			list[i] = launch.String(v)
 		case []byte:
-			c.Args[i] = launch.Bytes(v)
+			list[i] = launch.Bytes(v)
 		case []string:
-			c.Args[i] = launch.Strings(v)
+			list[i] = launch.Strings(v)
 		case launch.Arg:
-			c.Args[i] = v
+			list[i] = v
 		default:
 			w.err = errors.New(name + ": an argument that no call can take")
 		}
 	}
-	w.p.Calls = append(w.p.Calls, c)
+	w.p.Calls = append(w.p.Calls, launch.Call{Name: name, Number: number, Args: list})
 	return &w.p.Calls[len(w.p.Calls)-1]
 }
 

@@ -93,8 +93,7 @@ func (s *shim) serve(conn *Conn) {
 		case Start:
 			s.start(conn, m)
 		case Exec:
-			s.execs.Add(1)
-			go s.exec(conn, m)
+			s.execs.Go(func() { s.exec(conn, m) })
 		case CloseStdin:
 			s.closeInput()
 		}
@@ -353,7 +352,6 @@ func ReadExit(dir string) (ExitNote, error) {
 
 // exec starts a further process and says how it ends.
 func (s *shim) exec(conn *Conn, m Message) {
-	defer s.execs.Done()
 	var order ExecOrder
 	if err := m.Read(&order); err != nil {
 		CloseAll(m.Files)
