@@ -67,17 +67,9 @@ func Detect() (*Host, error) {
 	return h, nil
 }
 
-// Controllers are those that this host has, sorted.
-func (h *Host) Controllers() []string {
-	var all []string
-	for _, x := range h.hierarchies {
-		all = append(all, x.controllers...)
-	}
-	slices.Sort(all)
-	return all
+func (h *Host) has(controller string) bool {
+	return slices.ContainsFunc(h.hierarchies, func(x hierarchy) bool { return slices.Contains(x.controllers, controller) })
 }
-
-func (h *Host) has(controller string) bool { return slices.Contains(h.Controllers(), controller) }
 
 // Parent is a cgroup of ours in every hierarchy, in which containers' cgroups are
 // made. It belongs to one daemon, which removes it.
@@ -193,25 +185,6 @@ func firstFile(dir string, names ...string) string {
 
 // Name is the parent's name.
 func (p *Parent) Name() string { return p.name }
-
-// Names are the containers' cgroups in it.
-func (p *Parent) Names() []string {
-	found := map[string]bool{}
-	for i := range p.dirs {
-		entries, _ := os.ReadDir(filepath.Join(p.host.hierarchies[i].dir, p.name)) // gone: none
-		for _, e := range entries {
-			if e.IsDir() {
-				found[e.Name()] = true
-			}
-		}
-	}
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
 
 func (p *Parent) closeDirs() {
 	for _, fd := range p.dirs {

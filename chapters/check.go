@@ -80,8 +80,8 @@ func (c *Chapter) checkStep(s *Step, wrong func(string, ...any)) {
 		}
 	}
 	for _, symbol := range s.Source {
-		if _, ok := parseSymbol(symbol); !ok {
-			wrong("source %q: say PACKAGE.NAME or PACKAGE.(*TYPE).METHOD", symbol)
+		if _, err := ParseSymbol(symbol); err != nil {
+			wrong("%v", err)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (h *Host) Cleanup(ctx context.Context, list []*Chapter, out io.Writer) erro
 // CleanupWithout is Cleanup where no daemon runs: it starts one if there is anything for
 // it to clean up.
 func CleanupWithout(ctx context.Context, list []*Chapter, addr, bin string, out io.Writer) error {
-	root := DaemonRoot()
+	root := daemonRoot()
 	h := &Host{Addr: addr, Root: root, Bin: bin}
 	index := content(filepath.Join(root, "images", "index.json"))
 	if len(h.ofCourse(ctx)) == 0 && !strings.Contains(index, `"`+imagePrefix) {

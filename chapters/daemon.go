@@ -35,8 +35,8 @@ const (
 // modern are the names by which the daemon knows a later Docker's data.
 var modern = []string{"overlay2", "image", "containerd", "buildkit", "volumes", "network", "swarm", "engine-id", "repositories-aufs", "linkgraph.db"}
 
-// DaemonRoot is where the course's own daemon has its data.
-func DaemonRoot() string {
+// daemonRoot is where the course's own daemon has its data.
+func daemonRoot() string {
 	if root := os.Getenv("DOCKER2013_ROOT"); root != "" {
 		return root
 	}
@@ -73,7 +73,7 @@ func Have(ctx context.Context, addr, bin string, say func(string)) (*Host, error
 	if addr != cli2013.DefaultAddr && os.Getenv("DOCKER2013_ROOT") == "" { // mistyped, perhaps
 		return nil, fmt.Errorf("no daemon at %s: start it; or unset DOCKER, and the course starts one of its own at %s", addr, cli2013.DefaultAddr)
 	}
-	root := DaemonRoot()
+	root := daemonRoot()
 	if err := startDaemon(ctx, addr, bin, root); err != nil {
 		return nil, err
 	}

@@ -27,21 +27,13 @@ type Symbol struct {
 
 var symbolForm = regexp.MustCompile(`^([a-z0-9_-]+)\.(?:\(\*?([A-Za-z0-9_]+)\)\.)?([A-Za-z0-9_]+)$`)
 
-func parseSymbol(s string) (Symbol, bool) {
-	m := symbolForm.FindStringSubmatch(s)
-	if m == nil {
-		return Symbol{}, false
-	}
-	return Symbol{Package: m[1], Type: m[2], Name: m[3]}, true
-}
-
 // ParseSymbol reads PACKAGE.NAME, PACKAGE.(*TYPE).METHOD or PACKAGE.(TYPE).METHOD.
 func ParseSymbol(s string) (Symbol, error) {
-	symbol, ok := parseSymbol(s)
-	if !ok {
+	m := symbolForm.FindStringSubmatch(s)
+	if m == nil {
 		return Symbol{}, fmt.Errorf("source %q: say PACKAGE.NAME or PACKAGE.(*TYPE).METHOD", s)
 	}
-	return symbol, nil
+	return Symbol{Package: m[1], Type: m[2], Name: m[3]}, nil
 }
 
 // Symbols are all that chapters refer to, sorted.

@@ -8,8 +8,8 @@ type Words struct {
 	Question, MeantToFail, NotShown, Line, NoLine, NotRun, Failed, Source, Cites string
 
 	// Of the player.
-	Course, Exercises, Exercise, Level, Ready, After, Running, Before, Held, NoSource, NotHere, Small, TheEnd                  string
-	Task, CheckIt, StartIt, Passed, OurSolution, Hint, Shell, NoHint, TakingAway, Done, Revived, DaemonGone, InYourShell, Then string
+	Course, Exercises, Exercise, Level, Ready, After, Running, Before, Held, NoSource, NotHere, Small, TheEnd            string
+	CheckIt, StartIt, Passed, OurSolution, Hint, Shell, NoHint, TakingAway, Done, Revived, DaemonGone, InYourShell, Then string
 
 	// Names are those of an exercise's states and kinds, where they differ.
 	Names map[string]string
@@ -31,7 +31,7 @@ var words = map[Lang]Words{
 		Course: "docker2013: the course", Exercises: "On an exercise", Exercise: "Exercise", Level: "level %d", Ready: "enter runs it",
 		After: "What was to be seen", Running: "running…", Before: "first, what comes before it: %s", Held: "✓ all of it is there", NoSource: "this step names no source",
 		NotHere: "not on this path", Small: "the window is too small", TheEnd: "This was the last page of the course.",
-		Task: "Task", CheckIt: "enter checks what you have done; e opens a shell with its variables", StartIt: "enter makes what it begins with", Passed: "✓ passed",
+		CheckIt: "enter checks what you have done; e opens a shell with its variables", StartIt: "enter makes what it begins with", Passed: "✓ passed",
 		OurSolution: "Our solution", Hint: "Hint", Shell: "A shell for %s; its folder is $W. exit brings you back to the course.", NoHint: "hints are for exercises; they come after the steps",
 		TakingAway: "taking away what the chapter has made…", Done: "steps · exercises", InYourShell: "In your shell:", Then: "Then: ",
 		Revived: "the daemon had ended: it was started again", DaemonGone: "the daemon doesn't answer any more: run this again, and it is started again",
@@ -56,7 +56,7 @@ var words = map[Lang]Words{
 		Course: "docker2013 课程", Exercises: "在练习页上", Exercise: "练习", Level: "难度 %d", Ready: "按回车运行",
 		After: "看到了什么", Running: "正在运行……", Before: "先补上前面的一步：%s", Held: "✓ 证据都在", NoSource: "这一步没有指出源码",
 		NotHere: "这条路径上没有这一步", Small: "窗口太小了", TheEnd: "这是课程的最后一页。",
-		Task: "任务", CheckIt: "按回车检查；按 e 打开一个带着所需变量的 shell", StartIt: "按回车布置练习", Passed: "✓ 通过",
+		CheckIt: "按回车检查；按 e 打开一个带着所需变量的 shell", StartIt: "按回车布置练习", Passed: "✓ 通过",
 		OurSolution: "我们的解法", Hint: "提示", Shell: "%s 的 shell，它的目录是 $W。输入 exit 回到课程。", NoHint: "提示是给练习用的，练习在各步之后",
 		TakingAway: "正在清理这一章留下的东西……", Done: "步骤 · 练习", InYourShell: "在你的 shell 里：", Then: "然后：",
 		Revived: "守护进程已经退出，又重新启动了", DaemonGone: "守护进程不再应答：再运行一遍，就会重新启动它",

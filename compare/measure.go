@@ -241,55 +241,62 @@ func countCalls(ctx context.Context, r Runtime, n int) int {
 		return -1
 	}
 	defer os.RemoveAll(dir)
-	var watcher *exec.Cmd
+	stop := func() bool { return true }
 	if daemons := r.Daemons(ctx); len(daemons) > 0 {
-		args := []string{"-f", "-c", "-U", "name,calls", "-o", dir + "/daemons"}
-		for _, pid := range daemons {
-			args = append(args, "-p", strconv.Itoa(pid))
-		}
-		watcher = exec.Command("strace", args...)
-		watcher.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
-		said, err := watcher.StderrPipe()
-		if err != nil || watcher.Start() != nil {
+		if stop, err = watchCalls(daemons, dir+"/daemons"); err != nil {
 			return -1
 		}
-		lines := bufio.NewScanner(said)
-		for attached := 0; attached < len(daemons) && lines.Scan(); {
-			if strings.Contains(lines.Text(), " attached") {
-				attached++
-			}
-		}
-		go func() { _, _ = io.Copy(io.Discard, said) }()
 	}
 	inner := r.Command(n, "/bin/echo", word)
 	outer := exec.CommandContext(ctx, "strace", append([]string{"-f", "-c", "-U", "name,calls", "-o", dir + "/command"}, inner.Args...)...)
 	outer.Env, outer.Dir = inner.Env, inner.Dir
 	err = outer.Run()
-	if watcher != nil {
+	if !stop() || err != nil {
+		return -1
+	}
+	return sumCalls(dir+"/command") + sumCalls(dir+"/daemons")
+}
+
+// watchCalls has strace count processes' calls into a file, until stop is called, which
+// tells whether all of them are in it.
+func watchCalls(pids []int, file string) (stop func() bool, err error) {
+	args := []string{"-f", "-c", "-U", "name,calls", "-o", file}
+	for _, pid := range pids {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	watcher := exec.Command("strace", args...)
+	watcher.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	said, err := watcher.StderrPipe()
+	if err == nil {
+		err = watcher.Start()
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(said)
+	for attached := 0; attached < len(pids) && lines.Scan(); {
+		if strings.Contains(lines.Text(), " attached") {
+			attached++
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+	return func() bool {
 		time.Sleep(200 * time.Millisecond)
 		_ = watcher.Process.Signal(unix.SIGINT)
 		// It waits for all that it watches to halt, which may wait for each other.
 		late := time.AfterFunc(5*time.Second, func() { _ = watcher.Process.Kill() })
 		_ = watcher.Wait() // its status is the signal's
-		if !late.Stop() {
-			return -1
-		}
-	}
-	if err != nil {
-		return -1
-	}
-	total := 0
-	for _, name := range []string{"command", "daemons"} {
-		data, err := os.ReadFile(dir + "/" + name)
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(data)) {
-			f := strings.Fields(line)
-			if len(f) == 2 && f[0] != "total" {
-				calls, _ := strconv.Atoi(f[1])
-				total += calls
-			}
+		return late.Stop()
+	}, nil
+}
+
+// sumCalls is what a file of strace -c counts; without a file, nothing.
+func sumCalls(file string) (total int) {
+	data, _ := os.ReadFile(file)
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) == 2 && f[0] != "total" {
+			calls, _ := strconv.Atoi(f[1])
+			total += calls
 		}
 	}
 	return total

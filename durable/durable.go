@@ -4,7 +4,7 @@
 // The new content is written to a temporary file in the same folder, synced,
 // and renamed over the old name; then the folder is synced, because the rename
 // is a change of the folder (fsync(2), rename(2)). A crash in the middle can
-// leave the temporary file behind: its name is known to [IsTemp], and [Sweep]
+// leave the temporary file behind: its name is known to [isTemp], and [Sweep]
 // removes it. A program sweeps its folders when it starts, before it writes.
 package durable
 
@@ -21,9 +21,9 @@ import (
 // tempMark stands in the name of every temporary file: .NAME.new-RANDOM
 const tempMark = ".new-"
 
-// IsTemp reports whether a file of this name (without its folder) is a
+// isTemp reports whether a file of this name (without its folder) is a
 // temporary one of this package.
-func IsTemp(name string) bool {
+func isTemp(name string) bool {
 	return strings.HasPrefix(name, ".") && strings.Contains(name, tempMark)
 }
 
@@ -127,7 +127,7 @@ func Sweep(dir string) error {
 		return fmt.Errorf("durable: sweep: %w", err)
 	}
 	for _, e := range entries {
-		if IsTemp(e.Name()) && e.Type().IsRegular() {
+		if isTemp(e.Name()) && e.Type().IsRegular() {
 			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
 		}
 	}

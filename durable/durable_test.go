@@ -69,8 +69,8 @@ func TestSweepTakesOnlyOurStrays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if !IsTemp(filepath.Base(f.Name())) {
-		t.Errorf("IsTemp(%s) = false", f.Name())
+	if !isTemp(filepath.Base(f.Name())) {
+		t.Errorf("isTemp(%s) = false", f.Name())
 	}
 	for _, keep := range []string{"index.json", ".hidden", "a.new-b"} {
 		if err := os.WriteFile(filepath.Join(dir, keep), nil, 0o600); err != nil {

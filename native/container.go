@@ -1,9 +1,6 @@
 package native
 
 import (
-	"cmp"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -43,6 +40,7 @@ type process struct {
 
 // attach hears from a shim what it has, and listens from then on.
 func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.Conn) (*process, error) {
+	var note shim.StartedNote
 	m, err := conn.Receive()
 	for err == nil && isExec(m.Kind) { // of the shim's last container: the order came when that had just ended
 		shim.CloseAll(m.Files)
@@ -50,17 +48,8 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 	}
 	if err != nil {
 		err = fmt.Errorf("its shim has ended, as it must where processes or memory run out: %w", err)
-	} else if m.Kind == shim.Failed {
-		var f shim.FailedNote
-		if err = m.Read(&f); err == nil {
-			err = failure(f)
-		}
-	} else if m.Kind != shim.Started || len(m.Files) == 0 {
-		err = errors.New("the shim said something else than what it has")
-	}
-	var note shim.StartedNote
-	if err == nil {
-		err = m.Read(&note)
+	} else {
+		note, err = started(m)
 	}
 	if err != nil {
 		shim.CloseAll(m.Files)
@@ -79,6 +68,21 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 // isExec reports whether a message is about a further process.
 func isExec(k shim.Kind) bool {
 	return k == shim.ExecStart || k == shim.ExecFailed || k == shim.ExecExited
+}
+
+// started reads what a shim says first: what it has, or why it has nothing.
+func started(m shim.Message) (note shim.StartedNote, err error) {
+	switch {
+	case m.Kind == shim.Failed:
+		var f shim.FailedNote
+		if err := m.Read(&f); err != nil {
+			return note, err
+		}
+		return note, failure(f)
+	case m.Kind != shim.Started || len(m.Files) == 0:
+		return note, errors.New("the shim said something else than what it has")
+	}
+	return note, m.Read(&note)
 }
 
 func failure(f shim.FailedNote) error {
@@ -100,7 +104,7 @@ func (p *process) listen() {
 		switch m.Kind {
 		case shim.Exited:
 			var note shim.ExitNote
-			if json.Unmarshal(m.Header, &note) == nil {
+			if m.Read(&note) == nil {
 				exit = exitOf(note)
 				if note.Lost != "" {
 					p.rt.log.Error("container output was lost", "container", p.record.Id, "err", note.Lost)
@@ -278,140 +282,4 @@ func namespaceOf(pid int) (pids []int, err error) {
 	}
 	slices.Sort(pids)
 	return pids, err
-}
-
-// execution is a further process.
-type execution struct {
-	started chan error // one value
-	done    chan container.Exit
-	pidfd   int
-	told    bool
-}
-
-func (e *execution) start(err error) {
-	if !e.told {
-		e.told = true
-		e.started <- err
-	}
-}
-
-func (e *execution) end(exit container.Exit) {
-	e.start(exit.Err)
-	e.done <- exit
-}
-
-// Exec runs a further program in the container.
-func (p *process) Exec(ctx context.Context, e container.Exec) (container.Exit, error) {
-	record := *p.record
-	record.Config.User = cmp.Or(e.User, record.Config.User)
-	record.Config.WorkingDir = cmp.Or(e.Dir, record.Config.WorkingDir)
-	s, err := p.rt.spec(&record)
-	if err != nil {
-		return container.Exit{}, err
-	}
-	s.Process.Args, s.Process.Env, s.Process.Terminal = e.Args, e.Env, false
-	s.Process.OOMScoreAdj = nil
-	join, err := p.group.Join()
-	if errors.Is(err, unix.ENOENT) { // it went with the container
-		err = container.ErrNotRunning
-	}
-	if err != nil {
-		return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
-	}
-	defer join.Close()
-	x, err := p.rt.setup(s, join)
-	if err != nil {
-		return container.Exit{}, err
-	}
-	for i, f := range []*os.File{e.Streams.In, e.Streams.Out, e.Streams.Err} {
-		if f == nil {
-			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-			if err != nil {
-				return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
-			}
-			defer null.Close()
-			f = null
-		}
-		x.Stdio[i] = x.Add(int(f.Fd()))
-	}
-	x.Controlling = e.Streams.Terminal
-	if err := giveStreams(IDs(s), e.Streams.In, e.Streams.Out, e.Streams.Err); err != nil {
-		return container.Exit{}, err
-	}
-
-	p.mu.Lock()
-	if p.pidfd < 0 {
-		p.mu.Unlock()
-		return container.Exit{}, container.ErrNotRunning
-	}
-	x.Pidfd = x.Add(p.pidfd)
-	id, x2 := p.rt.execs.Add(1), &execution{started: make(chan error, 1), done: make(chan container.Exit, 1), pidfd: -1}
-	p.execs[id] = x2
-	program, err := CompileExec(s, x)
-	if err == nil {
-		err = p.conn.Send(shim.Exec, shim.ExecOrder{ID: id}, program.Encode(), x.FDs...)
-	}
-	p.mu.Unlock()
-	if err != nil {
-		p.forget(id)
-		return container.Exit{}, fmt.Errorf("exec in container %s: %w", p.record.Id, err)
-	}
-	if err := <-x2.started; err != nil {
-		p.forget(id)
-		return container.Exit{}, startError(e.Args[0], err)
-	}
-	return p.awaitExec(id, x2, e.Signals), nil
-}
-
-// awaitExec passes signals on until the process has ended.
-func (p *process) awaitExec(id uint64, x *execution, signals <-chan syscall.Signal) container.Exit {
-	defer p.forget(id)
-	for {
-		select {
-		case exit := <-x.done:
-			return exit
-		case sig := <-signals:
-			p.mu.Lock()
-			if x.pidfd >= 0 {
-				_ = unix.PidfdSendSignal(x.pidfd, sig, nil, 0) // ended already: no matter
-			}
-			p.mu.Unlock()
-		}
-	}
-}
-
-func (p *process) forget(id uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if e := p.execs[id]; e != nil && e.pidfd >= 0 {
-		_ = unix.Close(e.pidfd)
-		e.pidfd = -1
-	}
-	delete(p.execs, id)
-}
-
-// hearExec hands the shim's word on a further process to who waits for it.
-func (p *process) hearExec(m shim.Message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch m.Kind {
-	case shim.ExecFailed:
-		var f shim.FailedNote
-		if m.Read(&f) == nil && p.execs[f.ID] != nil {
-			p.execs[f.ID].start(failure(f))
-		}
-	case shim.ExecStart:
-		var n shim.ExecNote
-		if m.Read(&n) == nil && p.execs[n.ID] != nil && len(m.Files) == 1 {
-			p.execs[n.ID].pidfd = m.Files[0]
-			p.execs[n.ID].start(nil)
-			return
-		}
-	case shim.ExecExited:
-		var n shim.ExecNote
-		if m.Read(&n) == nil && p.execs[n.ID] != nil {
-			p.execs[n.ID].end(exitOf(shim.ExitNote{Status: n.Status}))
-		}
-	}
-	shim.CloseAll(m.Files)
 }

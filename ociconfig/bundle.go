@@ -39,7 +39,7 @@ func Load(bundle string) (*specs.Spec, error) {
 		s.Linux = &specs.Linux{}
 	}
 	err = errors.Join(checkVersion(s.Version), checkRoot(&s, bundle), checkNamespaces(&s), checkProcess(&s), checkMounts(&s, bundle),
-		CheckHooks(s.Hooks), checkForeignSysctls(s.Linux), checkMappings(s.Linux), checkUnbuilt(&s))
+		checkHooks(s.Hooks), checkForeignSysctls(s.Linux), checkMappings(s.Linux), checkUnbuilt(&s))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -205,8 +205,8 @@ func Prestart(h *specs.Hooks) []specs.Hook {
 	return h.Prestart
 }
 
-// CheckHooks finds what is wrong with hooks.
-func CheckHooks(h *specs.Hooks) error {
+// checkHooks finds what is wrong with hooks.
+func checkHooks(h *specs.Hooks) error {
 	if h == nil {
 		return nil
 	}

@@ -82,46 +82,27 @@ func (e *explainer) joinAll(idea Idea, calls []string, count int, words, item, s
 }
 
 func (e *explainer) call(c *Call) {
-	one := func(idea Idea, source, detail, words string) {
-		e.add(Deed{Idea: idea, Calls: []string{c.Name}, Words: words, Detail: detail, Source: source})
-	}
 	switch c.Name {
 	case "clone", "clone3", "unshare":
 		e.newNamespaces(c)
 	case "setns":
-		one(Namespaces, "native.(*writer).namespaces", "", "join the namespace "+descriptorPath(c.arg(0)))
+		e.one(c, Namespaces, "native.(*writer).namespaces", "", "join the namespace "+descriptorPath(c.arg(0)))
 	case "openat", "openat2":
 		e.files[file{c.Pid, number(c.Result)}] = descriptorPath(c.Result)
 	case "mkdir", "mkdirat", "write":
 		e.cgroup(c)
 	case "mount":
 		e.mount(c)
-	case "fsopen":
-		e.contexts[file{c.Pid, number(c.Result)}] = &mounting{kind: c.text(0), calls: []string{c.Name}, count: 1}
-	case "fsconfig", "mount_setattr":
-		e.configure(c)
-	case "fsmount":
-		if m := e.contexts[file{c.Pid, number(c.arg(0))}]; m != nil {
-			m.with(c.Name).options = append(m.options, attributes(c.arg(2))...)
-			e.contexts[file{c.Pid, number(c.Result)}] = m
-		}
-	case "open_tree":
-		m := &mounting{calls: []string{c.Name}, count: 1}
-		m.source, m.own = e.at(c.arg(0), c.text(1))
-		e.contexts[file{c.Pid, number(c.Result)}] = m
-	case "move_mount":
-		if m := e.contexts[file{c.Pid, number(c.arg(0))}]; m != nil {
-			target, _ := e.at(c.arg(2), c.text(3))
-			e.attach(m.with(c.Name), target)
-		}
+	case "fsopen", "fsconfig", "mount_setattr", "fsmount", "open_tree", "move_mount":
+		e.mountInSteps(c)
 	case "pivot_root":
-		one(Mounts, "native.(*writer).changeRoot", "", "pivot_root: the container's file system becomes the root")
+		e.one(c, Mounts, "native.(*writer).changeRoot", "", "pivot_root: the container's file system becomes the root")
 		e.pivoted = true
 	case "chroot":
-		one(Mounts, "", "", "chroot to "+c.text(0))
+		e.one(c, Mounts, "", "", "chroot to "+c.text(0))
 	case "umount2":
 		if c.text(0) == "." || strings.Contains(c.arg(1), "MNT_DETACH") && path.Dir(c.text(0)) == "/" {
-			one(Mounts, "native.(*writer).changeRoot", "", "let go of the old root")
+			e.one(c, Mounts, "native.(*writer).changeRoot", "", "let go of the old root")
 		}
 	case "mknod", "mknodat":
 		i := len(c.Args) - 3
@@ -129,29 +110,34 @@ func (e *explainer) call(c *Call) {
 			e.join(Mounts, c.Name, "make the devices", name, "native.(*writer).devices")
 		}
 	case "capset":
-		one(Capabilities, "native.(*writer).identity", kept(c.arg(1)), "set the effective, permitted and inheritable sets")
+		e.one(c, Capabilities, "native.(*writer).identity", kept(c.arg(1)), "set the effective, permitted and inheritable sets")
 	case "prctl":
 		e.prctl(c)
 	case "seccomp":
 		if strings.Contains(c.arg(0), "SECCOMP_SET_MODE_FILTER") {
 			size, _, _ := strings.Cut(strings.TrimPrefix(c.arg(2), "{len="), ",")
-			one(Seccomp, "native.(*writer).filter", size+" instructions", "load a filter for system calls")
+			e.one(c, Seccomp, "native.(*writer).filter", size+" instructions", "load a filter for system calls")
 		}
 	case "setsid":
-		one(Terminal, "native.(*writer).session", "", "begin a session of its own")
+		e.one(c, Terminal, "native.(*writer).session", "", "begin a session of its own")
 	case "ioctl":
 		e.ioctl(c)
 	case "sethostname":
-		one(Names, "native.(*writer).names", c.text(0), "set the hostname")
+		e.one(c, Names, "native.(*writer).names", c.text(0), "set the hostname")
 	case "setresuid", "setuid":
-		one(Names, "native.(*writer).identity", "", "be the user "+c.arg(0))
+		e.one(c, Names, "native.(*writer).identity", "", "be the user "+c.arg(0))
 	case "setresgid", "setgid":
-		one(Names, "native.(*writer).identity", "", "be of the group "+c.arg(0))
+		e.one(c, Names, "native.(*writer).identity", "", "be of the group "+c.arg(0))
 	case "setgroups":
-		one(Names, "native.(*writer).identity", "", "have "+c.arg(0)+" further groups")
+		e.one(c, Names, "native.(*writer).identity", "", "have "+c.arg(0)+" further groups")
 	case "execve", "execveat":
-		one(Exec, "native.(*writer).execute", "", "execute "+c.text(0))
+		e.one(c, Exec, "native.(*writer).execute", "", "execute "+c.text(0))
 	}
+}
+
+// one adds the deed of one call.
+func (e *explainer) one(c *Call, idea Idea, source, detail, words string) {
+	e.add(Deed{Idea: idea, Calls: []string{c.Name}, Words: words, Detail: detail, Source: source})
 }
 
 // at is a path relative to a descriptor, as seen from inside, and whether it is the
@@ -207,7 +193,7 @@ func (e *explainer) newNamespaces(c *Call) {
 		}
 	}
 	if strings.Contains(strings.Join(c.Args, ","), "CLONE_INTO_CGROUP") {
-		e.add(Deed{Idea: Cgroups, Calls: []string{c.Name}, Words: "born into its cgroup (v2)", Source: source})
+		e.one(c, Cgroups, source, "", "born into its cgroup (v2)")
 	}
 }
 
@@ -238,7 +224,35 @@ func (e *explainer) cgroup(c *Call) {
 	case strings.HasPrefix(name, "devices."):
 		e.join(Cgroups, c.Name, "say which devices it may use:", name, "cgroups.(*Group).Apply")
 	default:
-		e.add(Deed{Idea: Cgroups, Calls: []string{c.Name}, Words: "set " + name, Detail: strings.TrimSpace(c.text(1)), Source: "cgroups.(*Group).Apply"})
+		e.one(c, Cgroups, "cgroups.(*Group).Apply", strings.TrimSpace(c.text(1)), "set "+name)
+	}
+}
+
+// mountInSteps understands the calls that mount(2) has become: fsopen(2) to
+// move_mount(2).
+func (e *explainer) mountInSteps(c *Call) {
+	switch m := e.contexts[file{c.Pid, number(c.arg(0))}]; {
+	case c.Name == "fsopen":
+		e.contexts[file{c.Pid, number(c.Result)}] = &mounting{kind: c.text(0), calls: []string{c.Name}, count: 1}
+	case c.Name == "open_tree":
+		m := &mounting{calls: []string{c.Name}, count: 1}
+		m.source, m.own = e.at(c.arg(0), c.text(1))
+		e.contexts[file{c.Pid, number(c.Result)}] = m
+	case m == nil: // begun before we looked
+	case c.Name == "fsmount":
+		m.with(c.Name).options = append(m.options, attributes(c.arg(2))...)
+		e.contexts[file{c.Pid, number(c.Result)}] = m
+	case c.Name == "move_mount":
+		target, _ := e.at(c.arg(2), c.text(3))
+		e.attach(m.with(c.Name), target)
+	case c.Name == "mount_setattr":
+		m.with(c.Name).options = append(m.options, attributes(c.arg(3))...)
+	case strings.Contains(c.arg(1), "SET_STRING"): // fsconfig
+		m.with(c.Name).options = append(m.options, c.text(2)+"="+c.text(3))
+	case strings.Contains(c.arg(1), "SET_FLAG"):
+		m.with(c.Name).options = append(m.options, c.text(2))
+	default:
+		m.with(c.Name)
 	}
 }
 
@@ -248,22 +262,6 @@ func (m *mounting) with(call string) *mounting {
 		m.calls = append(m.calls, call)
 	}
 	return m
-}
-
-// configure is fsconfig, or the attributes of a bind mount.
-func (e *explainer) configure(c *Call) {
-	m := e.contexts[file{c.Pid, number(c.arg(0))}]
-	switch {
-	case m == nil:
-	case c.Name == "mount_setattr":
-		m.with(c.Name).options = append(m.options, attributes(c.arg(3))...)
-	case strings.Contains(c.arg(1), "SET_STRING"):
-		m.with(c.Name).options = append(m.options, c.text(2)+"="+c.text(3))
-	case strings.Contains(c.arg(1), "SET_FLAG"):
-		m.with(c.Name).options = append(m.options, c.text(2))
-	default:
-		m.with(c.Name)
-	}
 }
 
 // attributes are MOUNT_ATTR_* and MS_* in the words of mount(8).
@@ -339,13 +337,13 @@ func (e *explainer) prctl(c *Call) {
 	case "PR_CAPBSET_DROP":
 		e.join(Capabilities, c.Name, "drop from the bounding set:", strings.ToLower(strings.TrimPrefix(c.arg(1), "CAP_")), "native.(*writer).identity")
 	case "PR_CAP_AMBIENT":
-		e.add(Deed{Idea: Capabilities, Calls: []string{c.Name}, Words: "change the ambient set", Source: "native.(*writer).identity"})
+		e.one(c, Capabilities, "native.(*writer).identity", "", "change the ambient set")
 	case "PR_SET_NO_NEW_PRIVS":
-		e.add(Deed{Idea: Seccomp, Calls: []string{c.Name}, Words: "gain no new privileges by execve", Source: "native.(*writer).identity"})
+		e.one(c, Seccomp, "native.(*writer).identity", "", "gain no new privileges by execve")
 	case "PR_SET_DUMPABLE":
-		e.add(Deed{Idea: Names, Calls: []string{c.Name}, Words: "let nobody look into it on its way", Source: "native.(*writer).session"})
+		e.one(c, Names, "native.(*writer).session", "", "let nobody look into it on its way")
 	case "PR_SET_PDEATHSIG":
-		e.add(Deed{Idea: Names, Calls: []string{c.Name}, Words: "die with its parent", Detail: c.arg(1)})
+		e.one(c, Names, "", c.arg(1), "die with its parent")
 	}
 }
 
@@ -362,7 +360,7 @@ func (e *explainer) ioctl(c *Call) {
 		{"SIOCSIFFLAGS", Names, "bring the loopback device up", "native.(*writer).loopback"},
 	} {
 		if strings.HasPrefix(c.arg(1), k.request) {
-			e.add(Deed{Idea: k.idea, Calls: []string{c.Name}, Words: k.words, Source: k.source})
+			e.one(c, k.idea, k.source, "", k.words)
 		}
 	}
 }

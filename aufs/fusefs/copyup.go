@@ -234,8 +234,9 @@ func (u *FS) likeness(src int, tmp string, st *unix.Stat_t) error {
 }
 
 func (u *FS) duplicateFile(src int, tmp string, st *unix.Stat_t, content bool) error {
-	in, err := unix.Open(proc(src), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOATIME, 0) // nobody reads the layer's
-	if err == unix.EPERM {                                                          // not ours
+	// That a layer was read is not noted in it, if it is ours.
+	in, err := unix.Open(proc(src), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOATIME, 0)
+	if err == unix.EPERM {
 		in, err = unix.Open(proc(src), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	}
 	if err != nil {

@@ -17,25 +17,13 @@ type maker struct {
 // whiteout goes last, so that a crash shows the name as gone or as new. tree is held
 // for writing.
 func (u *FS) make(dirID uint64, name string, m maker, out *fuse.EntryOut) (*node, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	dir := u.node(dirID)
-	if dir.removed() {
-		return nil, unix.ENOENT
-	}
-	if _, err := u.find(dir, name); err == nil {
-		return nil, unix.EEXIST
-	} else if err != unix.ENOENT {
-		return nil, err
-	}
-	if err := u.raise(dir); err != nil {
+	dir, err := u.vacancy(dirID, name)
+	if err != nil {
 		return nil, err
 	}
 	path := join(dir.path(), name)
 	covered := len(dir.at) > 1
 	if covered {
-		var err error
 		if covered, err = u.rw().isWhiteout(dir.path(), name); err != nil {
 			return nil, err
 		}
@@ -50,6 +38,24 @@ func (u *FS) make(dirID uint64, name string, m maker, out *fuse.EntryOut) (*node
 	n := u.enter(dir, name, &found{st: *st, top: rw, at: []int{rw}})
 	u.reply(n, st, out)
 	return n, nil
+}
+
+// vacancy is a directory that can be written to and doesn't show a name. tree is held
+// for writing.
+func (u *FS) vacancy(dirID uint64, name string) (*node, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	dir := u.node(dirID)
+	if dir.removed() {
+		return nil, unix.ENOENT
+	}
+	if _, err := u.find(dir, name); err == nil {
+		return nil, unix.EEXIST
+	} else if err != unix.ENOENT {
+		return nil, err
+	}
+	return dir, u.raise(dir)
 }
 
 // makeAt makes the file with its owner, group and mode. A directory that takes the
@@ -239,19 +245,8 @@ func (u *FS) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.Ent
 }
 
 func (u *FS) link(n *node, src int, dirID uint64, name string, out *fuse.EntryOut) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	dir := u.node(dirID)
-	if dir.removed() {
-		return unix.ENOENT
-	}
-	if _, err := u.find(dir, name); err == nil {
-		return unix.EEXIST
-	} else if err != unix.ENOENT {
-		return err
-	}
-	if err := u.raise(dir); err != nil {
+	dir, err := u.vacancy(dirID, name)
+	if err != nil {
 		return err
 	}
 	path := join(dir.path(), name)

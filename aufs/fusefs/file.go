@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -213,12 +214,7 @@ func (u *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	u.opens.Lock()
 	defer u.opens.Unlock()
 	o := h.node.io
-	for i := range o.handles {
-		if o.handles[i] == h {
-			o.handles = append(o.handles[:i], o.handles[i+1:]...)
-			break
-		}
-	}
+	o.handles = slices.DeleteFunc(o.handles, func(other *handle) bool { return other == h })
 	switch {
 	case !h.backed:
 		o.cached--

@@ -31,62 +31,23 @@ func printJSON(v any) error {
 // failedExec is runc's exit status of an exec that didn't come about.
 const failedExec = 255
 
+// execOptions are what exec can change of a process.
+type execOptions struct {
+	file, cwd, user, apparmor, label string
+	env, caps                        []string
+	gids                             []int64
+	tty, noPrivs                     bool
+}
+
 func (a *app) execCommand() *cobra.Command {
 	var o oci.Starting
-	var file, cwd, user, apparmor, label string
-	var env, caps []string
-	var gids []int64
-	var tty, detach, noPrivs, paused bool
+	var x execOptions
+	var detach, paused bool
 	cmd := a.do("exec [OPTIONS] ID [COMMAND [ARG...]]", "Run a further process in a container", func(rt *oci.Runtime, id string, args []string) error {
 		if err := seal(); err != nil {
 			return err
 		}
-		change := func(p *specs.Process) (*specs.Process, error) {
-			if file != "" {
-				p = &specs.Process{}
-				data, err := os.ReadFile(file)
-				if err == nil {
-					err = json.Unmarshal(data, p)
-				}
-				return p, err
-			}
-			if len(args) == 0 {
-				return nil, errors.New("exec: say a command, or --process FILE")
-			}
-			p.Args, p.Terminal = args, tty
-			p.Env = append(slices.Clone(p.Env), env...)
-			if cwd != "" {
-				p.Cwd = cwd
-			}
-			p.ApparmorProfile, p.SelinuxLabel = cmp.Or(apparmor, p.ApparmorProfile), cmp.Or(label, p.SelinuxLabel)
-			p.NoNewPrivileges = p.NoNewPrivileges || noPrivs
-			if len(caps) > 0 {
-				c := specs.LinuxCapabilities{}
-				if p.Capabilities != nil {
-					c = *p.Capabilities
-				}
-				for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted} {
-					*set = append(slices.Clone(*set), caps...)
-				}
-				p.Capabilities = &c
-			}
-			if user != "" {
-				u, g, has := strings.Cut(user, ":")
-				uid, err := strconv.ParseUint(u, 10, 32)
-				var gid uint64
-				if has && err == nil {
-					gid, err = strconv.ParseUint(g, 10, 32)
-				}
-				if err != nil {
-					return nil, fmt.Errorf("exec --user %s: say numbers, UID[:GID]", user)
-				}
-				p.User = specs.User{UID: uint32(uid), GID: uint32(gid), Umask: p.User.Umask}
-			}
-			for _, g := range gids {
-				p.User.AdditionalGids = append(p.User.AdditionalGids, uint32(g))
-			}
-			return p, nil
-		}
+		change := func(p *specs.Process) (*specs.Process, error) { return x.process(p, args) }
 		listenFDs(&o)
 		t := &terminal{}
 		if !detach && o.ConsoleSocket == "" {
@@ -104,20 +65,66 @@ func (a *app) execCommand() *cobra.Command {
 	}, cobra.MinimumNArgs(1))
 	f := cmd.Flags()
 	f.SetInterspersed(false)
-	f.StringVarP(&file, "process", "p", "", "all of it from a `file`, as in config.json")
+	f.StringVarP(&x.file, "process", "p", "", "all of it from a `file`, as in config.json")
 	startFlags(cmd, &o)
 	f.BoolVarP(&detach, "detach", "d", false, "don't wait")
-	f.BoolVarP(&tty, "tty", "t", false, "give it a terminal")
-	f.StringVar(&cwd, "cwd", "", "its working `folder` in the container")
-	f.StringArrayVarP(&env, "env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
-	f.StringVarP(&user, "user", "u", "", "`UID[:GID]`, numbers")
-	f.Int64SliceVarP(&gids, "additional-gids", "g", nil, "further groups, `numbers`")
-	f.StringVar(&apparmor, "apparmor", "", "its AppArmor `profile`")
-	f.StringVar(&label, "process-label", "", "its SELinux `label`")
-	f.StringArrayVarP(&caps, "cap", "c", nil, "a further `capability`")
-	f.BoolVar(&noPrivs, "no-new-privs", false, "it can't gain privileges")
+	f.BoolVarP(&x.tty, "tty", "t", false, "give it a terminal")
+	f.StringVar(&x.cwd, "cwd", "", "its working `folder` in the container")
+	f.StringArrayVarP(&x.env, "env", "e", nil, "set a variable: `KEY=VALUE`; may be repeated")
+	f.StringVarP(&x.user, "user", "u", "", "`UID[:GID]`, numbers")
+	f.Int64SliceVarP(&x.gids, "additional-gids", "g", nil, "further groups, `numbers`")
+	f.StringVar(&x.apparmor, "apparmor", "", "its AppArmor `profile`")
+	f.StringVar(&x.label, "process-label", "", "its SELinux `label`")
+	f.StringArrayVarP(&x.caps, "cap", "c", nil, "a further `capability`")
+	f.BoolVar(&x.noPrivs, "no-new-privs", false, "it can't gain privileges")
 	f.BoolVar(&paused, "ignore-paused", false, "not built: who execs in a paused container waits")
 	return cmd
+}
+
+// process makes of the container's own process the one that is wanted.
+func (o *execOptions) process(p *specs.Process, args []string) (*specs.Process, error) {
+	if o.file != "" {
+		p = &specs.Process{}
+		data, err := os.ReadFile(o.file)
+		if err == nil {
+			err = json.Unmarshal(data, p)
+		}
+		return p, err
+	}
+	if len(args) == 0 {
+		return nil, errors.New("exec: say a command, or --process FILE")
+	}
+	p.Args, p.Terminal = args, o.tty
+	p.Env = append(slices.Clone(p.Env), o.env...)
+	p.Cwd = cmp.Or(o.cwd, p.Cwd)
+	p.ApparmorProfile, p.SelinuxLabel = cmp.Or(o.apparmor, p.ApparmorProfile), cmp.Or(o.label, p.SelinuxLabel)
+	p.NoNewPrivileges = p.NoNewPrivileges || o.noPrivs
+	if len(o.caps) > 0 {
+		c := specs.LinuxCapabilities{}
+		if p.Capabilities != nil {
+			c = *p.Capabilities
+		}
+		for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted} {
+			*set = append(slices.Clone(*set), o.caps...)
+		}
+		p.Capabilities = &c
+	}
+	if o.user != "" {
+		u, g, has := strings.Cut(o.user, ":")
+		uid, err := strconv.ParseUint(u, 10, 32)
+		var gid uint64
+		if has && err == nil {
+			gid, err = strconv.ParseUint(g, 10, 32)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("exec --user %s: say numbers, UID[:GID]", o.user)
+		}
+		p.User = specs.User{UID: uint32(uid), GID: uint32(gid), Umask: p.User.Umask}
+	}
+	for _, g := range o.gids {
+		p.User.AdditionalGids = append(p.User.AdditionalGids, uint32(g))
+	}
+	return p, nil
 }
 
 func (a *app) listCommand() *cobra.Command {

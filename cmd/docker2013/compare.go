@@ -120,14 +120,14 @@ func (a *app) compare(ctx context.Context, runs int, only []string) (results []c
 		}
 		id = strings.TrimSpace(id)
 		made = append(made, id)
-		if _, err := a.output(ctx, "start", "-a", id); err != nil {
-			return nil, err
+		_, err = a.output(ctx, "start", "-a", id)
+		if err == nil {
+			dirs[path], err = a.output(ctx, "inspect", "-f", "{{.Root}}", id)
 		}
-		dir, err := a.output(ctx, "inspect", "-f", "{{.Root}}", id)
 		if err != nil {
 			return nil, err
 		}
-		dirs[path] = strings.TrimSpace(dir)
+		dirs[path] = strings.TrimSpace(dirs[path])
 	}
 	setting.LXC, setting.Bundle = filepath.Join(dirs["classic"], "config.lxc"), filepath.Join(dirs["modern"], "bundle")
 	if _, err := os.Stat(setting.LXC); err != nil {

@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -112,11 +111,7 @@ func (c *Container) create(o Starting) error {
 	if err := c.save(); err != nil { // from here on, delete finds what there is
 		return err
 	}
-	config, err := json.Marshal(c.spec)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(c.file("config.json"), config, 0o600); err != nil {
+	if err := c.keepConfig(); err != nil {
 		return err
 	}
 	group, err := c.makeGroup()
@@ -154,14 +149,7 @@ func (c *Container) create(o Starting) error {
 	if err := os.WriteFile(c.file("program"), program.Encode(), 0o600); err != nil {
 		return err
 	}
-	b.hooks = func(pid, pidfd int) error {
-		c.note(pid)
-		c.made = true
-		if err := errors.Join(c.save(), c.copyUp(pid)); err != nil {
-			return err
-		}
-		return c.createHooks(pid, pidfd, join)
-	}
+	b.hooks = func(pid, pidfd int) error { return c.createHooks(pid, pidfd, join) }
 	pid, pidfd, err := b.run(program)
 	if err != nil {
 		return err

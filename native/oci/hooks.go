@@ -26,6 +26,11 @@ func hasHooks(h *specs.Hooks) bool {
 // createHooks are those of create: mounts and namespaces are there, and the process
 // has not left the host's root yet.
 func (c *Container) createHooks(pid, pidfd int, join cgroups.Join) error {
+	c.note(pid)
+	c.made = true
+	if err := errors.Join(c.save(), c.copyUp(pid)); err != nil {
+		return err
+	}
 	h, state := c.spec.Hooks, c.hookState(specs.StateCreating, pid)
 	if h == nil {
 		return nil

@@ -123,6 +123,14 @@ func (c *Container) config() (*specs.Spec, error) {
 	return s, err
 }
 
+func (c *Container) keepConfig() error {
+	data, err := json.Marshal(c.spec)
+	if err == nil {
+		err = os.WriteFile(c.file("config.json"), data, 0o600)
+	}
+	return err
+}
+
 func readJSON(file string, v any) error {
 	data, err := os.ReadFile(file)
 	if err == nil {

@@ -39,7 +39,8 @@ const (
 )
 
 // create makes the container, and starts it.
-func (o *Other) create(dir string, terminal bool, streams *streams, order StartOrder) (pid, pidfd int, err error) {
+func (o *Other) create(streams *streams, order StartOrder) (pid, pidfd int, err error) {
+	dir := order.Dir
 	if err := errors.Join(os.RemoveAll(filepath.Join(dir, otherState)), os.RemoveAll(filepath.Join(dir, otherLog))); err != nil {
 		return 0, -1, err // of an earlier run that nobody has ended
 	}
@@ -48,7 +49,7 @@ func (o *Other) create(dir string, terminal bool, streams *streams, order StartO
 	}
 	args := []string{"create", "--bundle", o.Bundle, "--pid-file", filepath.Join(dir, otherPid)}
 	socket := -1
-	if terminal {
+	if order.Terminal {
 		var name string
 		var folder int
 		if socket, folder, name, err = listenForTerminal(dir); err != nil {
@@ -75,7 +76,7 @@ func (o *Other) create(dir string, terminal bool, streams *streams, order StartO
 	if err != nil {
 		return 0, -1, errors.Join(fmt.Errorf("find the container's process: %w", err), o.delete(dir))
 	}
-	if terminal {
+	if order.Terminal {
 		err = streams.receiveTerminal(socket, order)
 	}
 	if err == nil {

@@ -93,8 +93,7 @@ func (s *shim) serve(conn *Conn) {
 		case Start:
 			s.start(conn, m)
 		case Exec:
-			s.execs.Add(1)
-			go s.exec(conn, m)
+			s.execs.Go(func() { s.exec(conn, m) })
 		case CloseStdin:
 			s.closeInput()
 		}
@@ -165,7 +164,7 @@ func (s *shim) launch(m Message) (*streams, error) {
 		if err := s.prepareEnd(); err != nil {
 			return nil, err
 		}
-		s.pid, pidfd, err = s.order.Other.create(s.order.Dir, s.order.Terminal, streams, s.order)
+		s.pid, pidfd, err = s.order.Other.create(streams, s.order)
 	} else {
 		pidfd, err = s.run(m.Program, files, streams)
 	}
@@ -353,7 +352,6 @@ func ReadExit(dir string) (ExitNote, error) {
 
 // exec starts a further process and says how it ends.
 func (s *shim) exec(conn *Conn, m Message) {
-	defer s.execs.Done()
 	var order ExecOrder
 	if err := m.Read(&order); err != nil {
 		CloseAll(m.Files)
