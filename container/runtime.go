@@ -116,7 +116,7 @@ func (e *EndedError) Unwrap() error { return e.Err }
 
 // StartError says that a container's program couldn't be executed.
 type StartError struct {
-	Code int    // 127: not found, 126: can't be executed (as a shell answers)
+	Code int    // 127: not found, 126: can't be executed (as a shell answers); ExitUnknown: it may have run
 	Text string // what is wrong, for a person
 }
 

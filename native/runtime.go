@@ -217,14 +217,20 @@ func (rt *Runtime) send(order shim.StartOrder, program []byte, files []int) (*sh
 		return nil, err
 	}
 	defer unix.Close(listener)
-	conn, err := rt.shims.take()
-	if err != nil {
-		return nil, err
+	for range spares + 1 {
+		var conn *shim.Conn
+		if conn, err = rt.shims.take(); err != nil {
+			return nil, err
+		}
+		if err = conn.Send(shim.Start, order, program, append([]int{listener}, files...)...); err == nil {
+			return conn, nil
+		}
+		err = errors.Join(fmt.Errorf("start container %s: %w", filepath.Base(order.Dir), err), conn.Close())
+		if !errors.Is(err, unix.EPIPE) { // else somebody has killed it while it waited
+			break
+		}
 	}
-	if err := conn.Send(shim.Start, order, program, append([]int{listener}, files...)...); err != nil {
-		return nil, errors.Join(fmt.Errorf("start container %s: %w", filepath.Base(order.Dir), err), conn.Close())
-	}
-	return conn, nil
+	return nil, err
 }
 
 // otherRuntime is the one that makes the container in our place, nil: we do.
