@@ -50,7 +50,7 @@ func TestKilledAnywhere(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	ending := regexp.MustCompile(`Exit 7\b|Exit 255\b|Created`)
+	ending := regexp.MustCompile(`Exit 7\b|Exit 125\b|Exit 255\b|Created`)
 	for round := range rounds {
 		ended := make(chan struct{})
 		go func() { // it may lose its daemon
@@ -95,7 +95,7 @@ func TestKilledAnywhere(t *testing.T) {
 					continue
 				case fields[0] == "Exit 255": // nobody knows, of its output neither
 					continue
-				case fields[0] == "Created": // and never started
+				case fields[0] == "Created", fields[0] == "Exit 125": // and never started
 					want = ""
 				}
 				if out, _, _ := docker("logs", id); out != want {

@@ -286,6 +286,8 @@ func names(p *launch.Program) string {
 func startError(program string, err error) error {
 	var f *launch.Failure
 	switch {
+	case !errors.As(err, &f) && noShim(err): // the program may have begun
+		return &container.StartError{Code: container.ExitUnknown, Text: err.Error()}
 	case !errors.As(err, &f):
 		return otherError(program, err)
 	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
