@@ -75,8 +75,11 @@ func (c *Container) ctx(ctx context.Context) context.Context {
 // there is none.
 func (c *Container) current() (*run, error) {
 	c.mu.Lock()
-	r := c.run
+	r, running := c.run, c.record.State.Running
 	c.mu.Unlock()
+	if r == nil && running {
+		return nil, fmt.Errorf("container %s: %w", c.id, errNotAdopted)
+	}
 	if r == nil {
 		return nil, fmt.Errorf("container %s: %w", c.id, ErrNotRunning)
 	}

@@ -127,6 +127,9 @@ func (s *Store) rebase(r *Record, dir string) {
 	}
 }
 
+// errNotAdopted: the log of the daemon's start says why.
+var errNotAdopted = errors.New("it may run, but this daemon couldn't take it up: see its log, mend that, and start it again")
+
 // restore finds out what became of a container while no daemon watched.
 func (c *Container) restore(ctx context.Context) error {
 	record := c.record // the process keeps what it is given, and this one changes

@@ -107,6 +107,8 @@ func (c *Container) occupy(r *run, by starter) (Record, error) {
 		return Record{}, ErrRemoved
 	case c.run != nil:
 		return Record{}, ErrRunning
+	case c.record.State.Running:
+		return Record{}, errNotAdopted
 	case c.store.closing.Load():
 		return Record{}, errClosing
 	case by == byPolicy && c.record.State.Stopped:
