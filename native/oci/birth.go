@@ -156,7 +156,7 @@ func (b *birth) run(program *launch.Program) (pid, pidfd int, err error) {
 		failed = errors.New("the container's process was killed on its way")
 	}
 	if err == nil { // it may have been on its way to the end
-		_, _ = unix.Wait4(pid, nil, 0, nil)
+		launch.Reap(pid)
 		_ = unix.Close(pidfd)
 		err = failed
 	} else if failed != nil {
