@@ -16,7 +16,6 @@ import (
 // survives a loss of power takes the disk some milliseconds, so that is done
 // once for all the changes that have come meanwhile: before Start and the like
 // return, and beside an attached run or behind it.
-
 //
 // A full disk may refuse what is only asked for, a new name or other limits: change
 // fails, and all is as it was. What has happened, and the wish that a container ends,
