@@ -20,6 +20,9 @@ import (
 
 // TestMain is also the main of the client that the tests start as a process.
 func TestMain(m *testing.M) {
+	if signal.Ignored(syscall.SIGHUP) { // by nohup make test
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	if text := os.Getenv("CLI2013_TEST_CALL"); text != "" {
 		os.Exit(runProcess(text))
 	}
