@@ -80,6 +80,11 @@ func TestValidation(t *testing.T) {
 	if err != nil || len(names) < 50 {
 		t.Fatal(len(names), "programs", err)
 	}
+	cgroups := func() []string { // ours, for containers that are given none
+		list, _ := filepath.Glob("/sys/fs/cgroup/*/docker2013-oci") // the pattern is fine
+		return list
+	}
+	others := cgroups()
 	said := map[string][]string{}
 	var mu, cgroup sync.Mutex
 	var wg sync.WaitGroup
@@ -121,6 +126,9 @@ func TestValidation(t *testing.T) {
 		t.Error(err)
 	} else if len(entries) > 0 {
 		deleteAll(work + "/state") // the suite leaves some
+	}
+	if left := cgroups(); len(others) == 0 && len(left) > 0 {
+		t.Errorf("left: %s", left)
 	}
 }
 

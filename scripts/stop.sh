@@ -43,7 +43,7 @@ clean_up() {
 # containers' own are in its cgroups.
 leftovers() {
 	awk -v below="$DOCKER2013_ROOT/" 'index($5, below) == 1 { print "mount " $5 }' /proc/self/mountinfo
-	find /sys/fs/cgroup -depth -type d -path "*/$DOCKER2013_CGROUP*" -printf 'cgroup %p\n' 2>/dev/null || true
+	find /sys/fs/cgroup -depth -type d \( -path "*/$DOCKER2013_CGROUP" -o -path "*/$DOCKER2013_CGROUP/*" \) -printf 'cgroup %p\n' 2>/dev/null || true
 	# The pattern comes by a pipe: on its command line grep would find itself.
 	# shellcheck disable=SC2062 # there it is no pattern but the files
 	printf '%s\n' "$DOCKER2013_ROOT/containers" |

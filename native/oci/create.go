@@ -85,10 +85,13 @@ func (rt *Runtime) Create(id, bundle string, o Starting) (_ *Container, err erro
 	return c, nil
 }
 
+// ownParent is the cgroup of the containers that are given none.
+const ownParent = "docker2013-oci"
+
 // cgroupPath is where the container's cgroup is, below every hierarchy's root.
 func cgroupPath(said, id string) string {
 	if said == "" {
-		return "/docker2013-oci/" + id
+		return "/" + ownParent + "/" + id
 	}
 	return path.Clean("/" + said)
 }
@@ -107,7 +110,10 @@ func (c *Container) claim() (*os.File, error) {
 }
 
 func (c *Container) create(o Starting) error {
-	c.CgroupMade = c.rt.host.Missing(path.Dir(c.Cgroup)[1:])
+	parent := path.Dir(c.Cgroup)[1:]
+	if c.CgroupMade = c.rt.host.Missing(parent); parent == ownParent {
+		c.CgroupMade = ownParent // whoever is the last takes it along
+	}
 	if err := c.save(); err != nil { // from here on, delete finds what there is
 		return err
 	}
@@ -165,8 +171,18 @@ func (c *Container) create(o Starting) error {
 
 func (c *Container) note(pid int) { c.Pid = pid; c.Born, _ = born(pid) }
 
-// makeGroup makes the cgroup. One that has processes is somebody else's.
-func (c *Container) makeGroup() (*cgroups.Group, error) {
+// makeGroup makes the cgroup, again if somebody takes its empty parent along meanwhile.
+func (c *Container) makeGroup() (group *cgroups.Group, err error) {
+	for range 10 {
+		if group, err = c.tryGroup(); !errors.Is(err, unix.ENOENT) {
+			break
+		}
+	}
+	return group, err
+}
+
+// tryGroup makes the cgroup. One that has processes is somebody else's.
+func (c *Container) tryGroup() (*cgroups.Group, error) {
 	dir, name := filepath.Split(c.Cgroup)
 	parent, err := c.rt.host.Parent(filepath.Clean("/" + dir)[1:])
 	if err != nil {
