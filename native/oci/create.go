@@ -174,7 +174,8 @@ func (c *Container) note(pid int) { c.Pid = pid; c.Born, _ = born(pid) }
 // makeGroup makes the cgroup, again if somebody takes its empty parent along meanwhile.
 func (c *Container) makeGroup() (group *cgroups.Group, err error) {
 	for range 10 {
-		if group, err = c.tryGroup(); !errors.Is(err, unix.ENOENT) {
+		group, err = c.tryGroup()
+		if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) { // it, or a file in it that was just open
 			break
 		}
 	}
