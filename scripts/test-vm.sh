@@ -20,7 +20,7 @@ packages=(linux-image-cloud-amd64 kmod mount procps iproute2 apparmor lxc bash-s
 read -ra rooms <<<"${VM_ROOMS:-cgroups evidence lxc native native/launch e2e}"
 package="in a virtual machine"
 cache=.cache/vm
-: "${VM_RUN:=}" "${VM_TIME:=2700}" "${VM_ACCEL:=tcg,thread=multi}"
+: "${VM_RUN:=}" "${VM_TIME:=3600}" "${VM_ACCEL:=tcg,thread=multi}"
 
 main() {
 	if [ "${1:-}" != -json ]; then
