@@ -1,6 +1,7 @@
 package native
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"docker2013/cgroups"
 	"docker2013/container"
+	"docker2013/native/shim"
 )
 
 // A daemon that has no file left to ask a shim with doesn't take its container for
@@ -62,6 +64,39 @@ func TestAdoptWithoutFiles(t *testing.T) {
 	}
 	if pids, err := group.Pids(); err != nil || len(pids) != 1 {
 		t.Errorf("in the cgroup are %v, %v; want %d", pids, err, cmd.Process.Pid)
+	}
+}
+
+// A shim that ends while it is asked has nothing to tell any more: what it has written
+// down counts.
+func TestAdoptFromAShimThatEnds(t *testing.T) {
+	parent, err := cgroups.None().Parent("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt := &Runtime{host: cgroups.None(), parent: parent, log: slog.Default()}
+	r := &container.Record{Id: "c", Root: t.TempDir()}
+	listener, err := listen(r.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	note, err := json.Marshal(shim.ExitNote{Status: 7 << 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.Root, shim.ExitFile), note, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}, -1)
+		if conn, _, err := unix.Accept(listener); err == nil {
+			_ = unix.Close(conn)
+		}
+	}()
+	_, err = rt.Adopt(t.Context(), r)
+	if ended, ok := errors.AsType[*container.EndedError](err); !ok || ended.Exit.Code != 7 {
+		t.Errorf("adopt: %v; want that it ended with 7", err)
 	}
 }
 

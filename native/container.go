@@ -47,7 +47,7 @@ func (rt *Runtime) attach(r *container.Record, group *cgroups.Group, conn *shim.
 		m, err = conn.Receive()
 	}
 	if err != nil {
-		err = &container.StartError{Code: container.ExitUnknown, Text: "its shim has ended, as it must where processes or memory run out"}
+		err = fmt.Errorf("its shim has ended, as it must where processes or memory run out: %w", err)
 	} else {
 		note, err = started(m)
 	}

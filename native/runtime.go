@@ -274,6 +274,8 @@ func names(p *launch.Program) string {
 func startError(program string, err error) error {
 	f, failed := errors.AsType[*launch.Failure](err)
 	switch {
+	case !failed && noShim(err): // the program may have begun
+		return &container.StartError{Code: container.ExitUnknown, Text: err.Error()}
 	case !failed:
 		return otherError(program, err)
 	case strings.HasPrefix(f.Call, executing) && (f.Errno == unix.ENOENT || f.Errno == unix.ENOTDIR):
