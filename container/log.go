@@ -40,18 +40,21 @@ func (r *logReader) length() (int64, error) {
 	return fi.Size(), nil
 }
 
+// Most containers say little; who says much is read in larger pieces.
+const smallRead, largeRead = 4 << 10, 64 << 10
+
 // copyTo writes the log to w from the byte offset on, until its end when over is
 // closed.
 func (r *logReader) copyTo(ctx context.Context, w io.Writer, offset int64, over <-chan struct{}) error {
 	var grown <-chan struct{}
-	buf := make([]byte, 4<<10) // most say little
+	buf := make([]byte, smallRead)
 	for {
 		// Asked first: what was written before the end is then seen.
 		last := isClosed(over)
 		n, err := r.copySome(ctx, w, offset, buf)
 		offset += n
-		if n > int64(len(buf)) {
-			buf = make([]byte, 64<<10)
+		if n > smallRead && len(buf) == smallRead {
+			buf = make([]byte, largeRead)
 		}
 		switch {
 		case err != nil:

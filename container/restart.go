@@ -45,10 +45,7 @@ func (c *Container) stoppedByUser() error {
 	if c.store.closing.Load() {
 		return nil // the daemon's end is nobody's wish
 	}
-	c.mu.Lock()
-	removed := c.removed
-	c.mu.Unlock()
-	if removed {
+	if c.there() != nil {
 		return ErrRemoved
 	}
 	c.remember(func(r *Record) { r.State.Stopped = true })

@@ -158,14 +158,6 @@ func (c *Container) failed(ctx context.Context, r *run, cause error) error {
 	}
 	close(r.ended)
 	close(r.done)
-	return unlessRemoved(err)
-}
-
-// unlessRemoved makes nothing of what is not there any more.
-func unlessRemoved(err error) error {
-	if errors.Is(err, ErrRemoved) {
-		return nil
-	}
 	return err
 }
 
@@ -206,7 +198,7 @@ func (c *Container) monitor(ctx context.Context, r *run) {
 	err := c.removeEnded(ctx)
 	cleanup.End(err)
 	close(r.done)
-	if err := unlessRemoved(err); err != nil {
+	if err != nil {
 		c.log.Error("clean up after a container's end", "container", c.id, "err", err)
 	}
 	c.save()

@@ -4,8 +4,8 @@
 // The new content is written to a temporary file in the same folder, synced,
 // and renamed over the old name; then the folder is synced, because the rename
 // is a change of the folder (fsync(2), rename(2)). A crash in the middle can
-// leave the temporary file behind: its name is known to [isTemp], and [Sweep]
-// removes it. A program sweeps its folders when it starts, before it writes.
+// leave the temporary file behind, which [Sweep] removes. A program sweeps its
+// folders when it starts, before it writes.
 package durable
 
 import (

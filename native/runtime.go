@@ -373,7 +373,7 @@ func (rt *Runtime) Adopt(ctx context.Context, r *container.Record) (container.Pr
 	if err := group.End(); err != nil {
 		return nil, err
 	}
-	if err := os.Remove(filepath.Join(r.Root, shim.ListenFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := forgetRun(r.Root, shim.ListenFile); err != nil {
 		return nil, err
 	}
 	gone := fmt.Errorf("container %s: %w", r.Id, container.ErrNotRunning)

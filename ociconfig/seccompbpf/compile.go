@@ -20,12 +20,11 @@ import (
 // milliseconds, and most containers have it. Its zero value is ready for use.
 type Compiler struct {
 	mu   sync.Mutex
-	same map[*specs.LinuxSeccomp][]byte
 	done map[string][]byte // by the profile's JSON
-}
 
-// remembered is how many profiles a Compiler remembers, before it begins anew.
-const remembered = 100
+	last    *specs.LinuxSeccomp
+	program []byte // of last
+}
 
 // Compile returns the program, an array of struct sock_filter; nil for nil. A profile
 // that was compiled isn't changed any more.
@@ -35,11 +34,8 @@ func (c *Compiler) Compile(p *specs.LinuxSeccomp) ([]byte, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if program, ok := c.same[p]; ok {
-		return program, nil
-	}
-	if c.same == nil || len(c.same) >= remembered { // as many users' own profiles
-		c.same, c.done = map[*specs.LinuxSeccomp][]byte{}, map[string][]byte{}
+	if p == c.last {
+		return c.program, nil
 	}
 	key, err := json.Marshal(p)
 	if err != nil {
@@ -50,8 +46,12 @@ func (c *Compiler) Compile(p *specs.LinuxSeccomp) ([]byte, error) {
 		if program, err = compile(p); err != nil {
 			return nil, fmt.Errorf("compile seccomp filter: %w", err)
 		}
+		if c.done == nil || len(c.done) > 100 { // as many users' own profiles
+			c.done = map[string][]byte{}
+		}
+		c.done[string(key)] = program
 	}
-	c.same[p], c.done[string(key)] = program, program
+	c.last, c.program = p, program
 	return program, nil
 }
 
